@@ -1,0 +1,143 @@
+/* Records and mesh messages to bytes and back (proto/sync.proto by protobuf-c,
+ * which nothing outside codec*.c sees).
+ *
+ * Decoding never trusts: the size is capped before unpacking, the memory that
+ * unpacking may take is bounded, then every length, range and enumeration is
+ * checked, and the unpacked copy, which holds keys, lies in secret_alloc's
+ * memory and is wiped. A decoder returns 0 and fills *out, or an ERR_ code and
+ * leaves *out empty; on success the caller owns what *out points to and gives
+ * it back to the matching _free. An encoder only reads its argument.
+ *
+ * Encoded bytes may hold keys in the clear: callers keep them in secret_alloc's
+ * memory, or wipe them. Any thread. */
+#ifndef PROTO_CODEC_H
+#define PROTO_CODEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/cursor.h"
+#include "proto/net.h"
+#include "proto/record.h"
+
+enum {
+    CODEC_MESSAGE_MAX = 128 * 1024 - 512, /* bytes of one message; a sealed frame stays below 128 KiB */
+    CODEC_POSITIONS_MAX = 1024,           /* entries of a vector */
+    CODEC_HEARD_MAX = 320,                /* entries of Announce.heard */
+    CODEC_GROUP_MAX = 1024,               /* records of one exchange */
+    CODEC_TEXT_MAX = 64,                  /* bytes of a name, terminator included */
+    CODEC_DATAGRAM_MAX = 65535,
+};
+
+/* ---- one record ---- */
+
+/* Are all its fields within what peers accept? 0, or ERR_INVALID. */
+int codec_record_check(const struct record *r);
+/* Bytes that it takes, its log position included. */
+size_t codec_record_size(const struct record *r);
+/* ERR_FULL when it does not fit in cap. *n gets the size. */
+int codec_record_encode(const struct record *r, uint8_t *out, size_t cap, size_t *n);
+/* *out: record_free. */
+int codec_record_decode(struct slice bytes, struct record **out);
+
+/* ---- messages ---- */
+
+struct log_position {
+    struct id128 origin; /* an incarnation */
+    uint16_t slot;
+    uint64_t seq;
+};
+
+struct codec_update {
+    struct id128 origin;
+    uint64_t first_seq;
+    /* Records in log order; decoded ones have their position filled in except origin_slot. */
+    struct record **records;
+    size_t n_records;
+    uint32_t *group_sizes; /* how many records each group has; they sum to n_records */
+    size_t n_groups;
+};
+
+struct codec_heard {
+    uint16_t slot;
+    struct id128 incarnation;
+    uint32_t age_ms;
+    bool believed;
+};
+
+struct codec_epoch {
+    uint16_t slot;
+    uint32_t epoch;
+};
+
+struct codec_announce {
+    uint8_t state; /* 0..CODEC_STATE_MAX, enum member_state */
+    uint64_t head;
+    struct log_position *applied;
+    size_t n_applied;
+    struct codec_heard *heard;
+    size_t n_heard;
+    uint32_t epoch;
+    struct codec_epoch *epochs;
+    size_t n_epochs;
+    char name[CODEC_TEXT_MAX], version[CODEC_TEXT_MAX]; /* printable ASCII */
+    uint64_t ike_sas, child_sas;
+    uint8_t sa_digest[32];
+};
+enum { CODEC_STATE_MAX = 4 };
+
+struct codec_forward {
+    struct endpoint local, peer;
+    uint8_t *datagram;
+    size_t n_datagram;
+};
+
+struct codec_pull_request {
+    struct id128 to_incarnation;
+    uint64_t nonce;
+    uint64_t snapshot;
+    uint64_t cursor;
+    struct log_position *vector;
+    size_t n_vector;
+};
+
+struct codec_pull_reply {
+    uint64_t snapshot;
+    struct record **records; /* with their positions */
+    size_t n_records;
+    uint64_t next_cursor;
+    bool more;
+    bool expired;
+    struct log_position *vector;
+    size_t n_vector;
+};
+
+/* A message is one byte that tells its kind, then its protobuf form. */
+enum codec_kind {
+    CODEC_UPDATE = 1,
+    CODEC_ANNOUNCE = 2,
+    CODEC_FORWARD = 3,
+    CODEC_PULL_REQUEST = 4,
+    CODEC_PULL_REPLY = 5,
+};
+
+struct codec_message {
+    enum codec_kind kind;
+    union {
+        struct codec_update update;
+        struct codec_announce announce;
+        struct codec_forward forward;
+        struct codec_pull_request pull_request;
+        struct codec_pull_reply pull_reply;
+    };
+};
+
+/* ERR_FULL when it does not fit in cap (or CODEC_MESSAGE_MAX). *n gets the size. */
+int codec_encode(const struct codec_message *m, uint8_t *out, size_t cap, size_t *n);
+int codec_decode(struct slice bytes, struct codec_message *out);
+/* Frees what codec_decode allocated: records too, unless the caller set n_records to 0 or
+ * took some and left NULL in their places. */
+void codec_message_free(struct codec_message *m);
+
+#endif

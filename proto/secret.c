@@ -1,0 +1,123 @@
+/* Heap secrets come from page runs that are locked and excluded from dumps.
+ * Sizes are rounded up to a power of two and kept on free lists, so a process
+ * with a million keys makes few system calls. */
+#include "proto/secret.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include "proto/err.h"
+#include "proto/log.h"
+
+enum {
+    SMALLEST_SHIFT = 6, /* 64 bytes */
+    LARGEST_SHIFT = 17, /* 128 KiB, one run */
+    RUN_BYTES = 1 << LARGEST_SHIFT,
+    CLASSES = LARGEST_SHIFT - SMALLEST_SHIFT + 1,
+};
+
+struct free_piece {
+    struct free_piece *next;
+};
+
+static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct free_piece *pool[CLASSES];
+
+int secret_set(struct secret *s, const void *bytes, size_t n)
+{
+    secret_wipe(s);
+    if (n > SECRET_MAX)
+        return ERR_FULL;
+    if (n)
+        memcpy(s->b, bytes, n);
+    s->n = (uint8_t)n;
+    return ERR_OK;
+}
+
+void secret_wipe(struct secret *s)
+{
+    wipe(s, sizeof *s);
+}
+
+void wipe(void *bytes, size_t n)
+{
+    if (n)
+        explicit_bzero(bytes, n);
+}
+
+static int class_of(size_t n)
+{
+    int shift = SMALLEST_SHIFT;
+
+    while (shift <= LARGEST_SHIFT && ((size_t)1 << shift) < n)
+        shift++;
+    return shift - SMALLEST_SHIFT;
+}
+
+/* Adds one run of pages to a class. Locking may be refused (RLIMIT_MEMLOCK):
+ * that is said once and the memory is used all the same. */
+static int grow(int class)
+{
+    static int told;
+    size_t piece = (size_t)1 << (class + SMALLEST_SHIFT);
+    uint8_t *run =
+        mmap(NULL, RUN_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (run == MAP_FAILED)
+        return ERR_NOMEM;
+    (void)madvise(run, RUN_BYTES, MADV_DONTDUMP);
+    if (mlock(run, RUN_BYTES) != 0 && !told) {
+        told = 1;
+        log_warn("secret", "cannot lock key memory (raise RLIMIT_MEMLOCK); keys may reach swap");
+    }
+    for (size_t at = 0; at + piece <= RUN_BYTES; at += piece) {
+        struct free_piece *f = (struct free_piece *)(void *)(run + at);
+        f->next = pool[class];
+        pool[class] = f;
+    }
+    return ERR_OK;
+}
+
+void *secret_alloc(size_t n)
+{
+    int class = class_of(n);
+    struct free_piece *f = NULL;
+
+    if (class >= CLASSES)
+        return NULL;
+    pthread_mutex_lock(&pool_lock);
+    if (pool[class] || grow(class) == ERR_OK) {
+        f = pool[class];
+        pool[class] = f->next;
+    }
+    pthread_mutex_unlock(&pool_lock);
+    if (f)
+        memset(f, 0, (size_t)1 << (class + SMALLEST_SHIFT));
+    return f;
+}
+
+void secret_free(void *bytes, size_t n)
+{
+    int class = class_of(n);
+    struct free_piece *f = bytes;
+
+    if (!bytes)
+        return;
+    wipe(bytes, n);
+    pthread_mutex_lock(&pool_lock);
+    f->next = pool[class];
+    pool[class] = f;
+    pthread_mutex_unlock(&pool_lock);
+}
+
+int secret_harden_process(void)
+{
+    struct rlimit none = {0, 0};
+
+    if (setrlimit(RLIMIT_CORE, &none) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0)
+        return ERR_IO;
+    return ERR_OK;
+}
