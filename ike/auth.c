@@ -1,0 +1,266 @@
+/* IKE_AUTH, as the responder (RFC 7296 §1.2):
+ *
+ *   HDR, SK {IDi, [IDr], AUTH, SAi2, TSi, TSr}  -->
+ *                         <--  HDR, SK {IDr, AUTH, SAr2, TSi, TSr}
+ *
+ * The first IKE_AUTH starts the derivation of the shared secret on another
+ * thread and waits for it. An unknown identity is checked against a key that
+ * nobody has: the work and the answer are those of a wrong pre-shared key. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ike/internal.h"
+
+static void auth_open(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);
+
+static void start_derivation(struct ike_engine *e, struct ike_sa *sa, const struct request *rq)
+{
+    struct ike_job *job;
+
+    if (blob_set(&sa->waiting, rq->m.raw.p, rq->m.raw.n) != ERR_OK)
+        return;
+    job = calloc(1, sizeof *job);
+    if (!job)
+        return;
+    job->kind = JOB_DERIVE;
+    job->our_spi = sa->our_spi;
+    job->group = sa->group;
+    job->dh = sa->dh;
+    memcpy(job->peer_public, sa->peer_public, sizeof job->peer_public);
+    sa->waiting_local = rq->local;
+    sa->waiting_peer = rq->peer;
+    sa->phase = PHASE_DERIVING;
+    act_job(e, job);
+}
+
+void auth_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq)
+{
+    if (rq->m.id != 1 || sa->commit)
+        return;
+    if (sa->phase == PHASE_INIT_SENT)
+        start_derivation(e, sa, rq);
+    else if (sa->phase == PHASE_KEYED)
+        auth_open(e, sa, rq);
+}
+
+void auth_derived(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job)
+{
+    struct request rq = {.local = sa->waiting_local, .peer = sa->waiting_peer};
+    struct slice raw = {sa->waiting.p, sa->waiting.n};
+    int rc = job->rc;
+
+    sa->phase = PHASE_KEYED;
+    dh_free(sa->dh);
+    sa->dh = NULL;
+    if (rc == ERR_OK)
+        rc = keys_derive_ike(&sa->rec->ike, (struct slice){sa->nonce_i, sa->nonce_i_n},
+                             (struct slice){sa->nonce_r, sizeof sa->nonce_r},
+                             (struct slice){job->shared, dh_public_len(job->group)});
+    if (rc != ERR_OK) {
+        snprintf(e->reason, sizeof e->reason, "bad_ke: %s", err_text(rc));
+        act_failure(e, NULL, &rq, e->reason);
+        sa_forget(e, sa);
+        return;
+    }
+    if (message_parse_header(raw, &rq.m) == ERR_OK &&
+        message_parse_chain(&rq.m, rq.m.first,
+                            (struct slice){raw.p + IKE_HEADER_BYTES, raw.n - IKE_HEADER_BYTES}) ==
+            ERR_OK)
+        auth_open(e, sa, &rq);
+}
+
+/* Whether the peer's AUTH is right for this key. */
+static bool auth_fits(const struct ike_sa *sa, struct slice psk, const struct identity *idi,
+                      struct slice auth_body)
+{
+    struct reader r = reader_of(auth_body.p, auth_body.n);
+    uint8_t method = read_u8(&r), want[HASH_MAX];
+    struct slice got;
+    size_t n = 0;
+    int rc = keys_auth_psk(
+        &sa->rec->ike, psk, (struct slice){sa->init_request.p, sa->init_request.n},
+        (struct slice){sa->nonce_r, sizeof sa->nonce_r}, &sa->rec->ike.sk_pi, idi->body, want, &n);
+    bool fits;
+
+    read_skip(&r, 3);
+    got = read_slice(&r, r.left);
+    fits = rc == ERR_OK && !r.bad && got.n == n && crypto_equal(got.p, want, n) &&
+           method == AUTH_SHARED_KEY;
+    wipe(want, sizeof want);
+    return fits;
+}
+
+/* AUTHENTICATION_FAILED and the like: answered under protection, then lingering. */
+static void auth_refuse(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                        uint16_t type, const struct id128 *tunnel, const char *reason)
+{
+    e->stats.auth_failed++;
+    act_failure(e, tunnel, rq, reason);
+    answer_error(e, sa, rq, type, (struct slice){0});
+    sa_close(e, sa);
+}
+
+/* The IKE record as it is from IKE_AUTH on. */
+static void fill_record(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                        const struct tunnel *tunnel, const struct identity *idi)
+{
+    struct ike_record *rec = &sa->rec->ike;
+
+    rec->tunnel_id = tunnel->t.id;
+    rng_fill(&e->rng, rec->lineage.b, sizeof rec->lineage.b);
+    rec->term.number = 1;
+    rec->term.slot = e->config.slot;
+    rec->term.incarnation = e->config.incarnation;
+    rec->state = SA_INSTALLED;
+    rec->local = rq->local;
+    rec->peer = rq->peer;
+    rec->created_ms = e->now.wall_ms;
+    rec->not_after_ms = e->now.wall_ms + (int64_t)e->config.lifetime_s * 1000;
+    rec->peer_id_type = idi->type;
+    (void)blob_set(&rec->peer_id, idi->value.p, idi->value.n);
+}
+
+static void log_established(const struct ike_engine *e, const struct ike_sa *sa,
+                            const struct record *child)
+{
+    const struct ike_record *rec = &sa->rec->ike;
+    char peer[ENDPOINT_TEXT], tunnel[ID_TEXT], suite[SUITE_TEXT];
+
+    (void)e;
+    log_info("ike", "IKE SA 0x%016" PRIx64 " established peer=%s tunnel=%s suite=%s nat=%s",
+             sa->our_spi, endpoint_format(&rec->peer, peer), id128_format(&rec->tunnel_id, tunnel),
+             suite_format(&rec->suite, suite), rec->nat & NAT_PEER ? "yes" : "no");
+    if (child)
+        log_info("ike",
+                 "Child SA in=0x%08" PRIx32 " out=0x%08" PRIx32
+                 " established tunnel=%s suite=%s encap=%s",
+                 child->child.spi_in, child->child.spi_out, tunnel,
+                 suite_format(&child->child.suite, suite), child->child.udp_encap ? "udp" : "esp");
+}
+
+static void auth_accept(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                        const struct message *inner, const struct tunnel *tunnel,
+                        const struct identity *idi)
+{
+    const struct payload *offer = message_find(inner, PAYLOAD_SA);
+    const struct payload *tsi = message_find(inner, PAYLOAD_TSI),
+                         *tsr = message_find(inner, PAYLOAD_TSR);
+    struct child_request cr = {.nonce_i = {sa->nonce_i, sa->nonce_i_n},
+                               .nonce_r = {sa->nonce_r, sizeof sa->nonce_r},
+                               .in_auth = true};
+    uint8_t auth[HASH_MAX];
+    struct record *child = NULL;
+    struct choice choice;
+    uint16_t error = 0;
+    struct slice id_body;
+    struct chain c;
+    size_t n;
+
+    fill_record(e, sa, rq, tunnel, idi);
+    if (offer && tsi && tsr) {
+        cr.sa = offer->body;
+        cr.tsi = tsi->body;
+        cr.tsr = tsr->body;
+        error = child_negotiate(e, sa, tunnel, &cr, &child, &choice, rq);
+    }
+    chain_begin(&c, e->inner, sizeof e->inner);
+    chain_open(&c, PAYLOAD_IDR);
+    identity_write_local(&c.w, tunnel, &rq->local.ip);
+    chain_close(&c);
+    id_body = (struct slice){c.w.p + IKE_PAYLOAD_HEADER_BYTES, c.w.n - IKE_PAYLOAD_HEADER_BYTES};
+    if (keys_auth_psk(&sa->rec->ike, (struct slice){tunnel->psk, tunnel->psk_n},
+                      (struct slice){sa->init_response.p, sa->init_response.n}, cr.nonce_i,
+                      &sa->rec->ike.sk_pr, id_body, auth, &n) != ERR_OK) {
+        record_free(child);
+        sa_forget(e, sa);
+        return;
+    }
+    chain_open(&c, PAYLOAD_AUTH);
+    write_u8(&c.w, AUTH_SHARED_KEY);
+    write_zeros(&c.w, 3);
+    write_bytes(&c.w, auth, n);
+    chain_close(&c);
+    if (child)
+        child_write(&c, child, &choice);
+    else if (error)
+        chain_error(&c, error);
+    if (answer_seal(e, sa, rq, &c) != ERR_OK || group_add(e, sa->rec) != ERR_OK ||
+        (child && (group_add(e, child) != ERR_OK || sa_add_child(sa, child) != ERR_OK))) {
+        record_free(child);
+        group_drop(e);
+        sa_forget(e, sa);
+        return;
+    }
+    sa_drop_half_open_parts(e, sa);
+    sa->phase = PHASE_ESTABLISHED;
+    e->stats.established++;
+    e->stats.auth_ok++;
+    log_established(e, sa, child);
+    group_commit(e, sa);
+}
+
+/* Reads the opened IKE_AUTH, decides, answers. */
+static void auth_decide(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                        const struct message *inner)
+{
+    const struct payload *idi_payload = message_find(inner, PAYLOAD_IDI);
+    const struct payload *auth = message_find(inner, PAYLOAD_AUTH);
+    const struct tunnel *tunnel;
+    struct identity idi;
+    uint8_t nobody[32];
+    const char *why;
+    char id_text[IKE_ID_MAX];
+    struct slice psk;
+
+    if (!idi_payload || !identity_parse(idi_payload->body, &idi)) {
+        auth_refuse(e, sa, rq, N_INVALID_SYNTAX, NULL, "malformed_ike_auth: no usable IDi");
+        return;
+    }
+    identity_describe(&idi, id_text, sizeof id_text);
+    tunnel = identity_find(e, &idi, &rq->local.ip, &why);
+    rng_fill(&e->rng, nobody, sizeof nobody);
+    psk =
+        tunnel ? (struct slice){tunnel->psk, tunnel->psk_n} : (struct slice){nobody, sizeof nobody};
+    if (!auth) {
+        snprintf(e->reason, sizeof e->reason, "unsupported_auth: no AUTH payload (EAP?), id %.200s",
+                 id_text);
+        auth_refuse(e, sa, rq, N_AUTHENTICATION_FAILED, tunnel ? &tunnel->t.id : NULL, e->reason);
+        return;
+    }
+    if (!auth_fits(sa, psk, &idi, auth->body) || !tunnel) {
+        if (tunnel && auth->body.n && auth->body.p[0] != AUTH_SHARED_KEY)
+            snprintf(e->reason, sizeof e->reason, "unsupported_auth: method %u, id %.200s",
+                     (unsigned)auth->body.p[0], id_text);
+        else
+            snprintf(e->reason, sizeof e->reason, "%s: id %.200s", tunnel ? "wrong_psk" : why,
+                     id_text);
+        auth_refuse(e, sa, rq, N_AUTHENTICATION_FAILED, tunnel ? &tunnel->t.id : NULL, e->reason);
+        return;
+    }
+    auth_accept(e, sa, rq, inner, tunnel, &idi);
+}
+
+static void auth_open(struct ike_engine *e, struct ike_sa *sa, const struct request *rq)
+{
+    struct message inner = {.raw = rq->m.raw};
+    size_t n;
+    int rc = sk_open(&sa->rec->ike, &rq->m, true, e->plain, &n);
+
+    if (rc != ERR_OK) { /* forged or garbled: the real one may still come */
+        e->stats.malformed++;
+        return;
+    }
+    rc = message_parse_chain(&inner, rq->m.payloads[rq->m.n - 1].next, (struct slice){e->plain, n});
+    if (rc == ERR_UNSUPPORTED) {
+        act_failure(e, NULL, rq, "unsupported_critical_payload in IKE_AUTH");
+        answer_error(e, sa, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD,
+                     (struct slice){&inner.bad_critical, 1});
+        sa_close(e, sa);
+    } else if (rc != ERR_OK) {
+        auth_refuse(e, sa, rq, N_INVALID_SYNTAX, NULL, "malformed_ike_auth: bad payload chain");
+    } else {
+        auth_decide(e, sa, rq, &inner);
+    }
+}

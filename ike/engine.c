@@ -1,0 +1,577 @@
+/* The engine's frame: its table of IKE SAs, the way in, and the list of actions.
+ *
+ * A datagram goes ike_step -> on_datagram -> (by exchange) sa_init.c, auth.c,
+ * child.c or informational.c. Each builds its answer as a chain of payloads;
+ * answer.c seals it and keeps the bytes as the SA's last response. If the
+ * exchange changed an SA, its records were gathered with group_add and leave
+ * as one COMMIT, and the bytes wait for COMMITTED; otherwise they are sent at
+ * once. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ike/internal.h"
+
+struct ike_engine *ike_new(const struct ike_config *config, const struct rng *rng)
+{
+    struct ike_engine *e = calloc(1, sizeof *e);
+
+    if (!e)
+        return NULL;
+    e->config = *config;
+    e->rng = *rng;
+    e->pools[0].group = DH_MODP_2048;
+    e->pools[1].group = DH_MODP_1536;
+    return e;
+}
+
+/* ---- actions ---- */
+
+static struct ike_action *add_action(struct ike_engine *e)
+{
+    if (e->n_actions == e->cap_actions) {
+        size_t cap = e->cap_actions ? 2 * e->cap_actions : 16;
+        struct ike_action *more = realloc(e->actions, cap * sizeof *more);
+
+        if (!more)
+            return NULL;
+        e->actions = more;
+        e->cap_actions = cap;
+    }
+    e->actions[e->n_actions] = (struct ike_action){0};
+    return &e->actions[e->n_actions++];
+}
+
+void act_send(struct ike_engine *e, const struct endpoint *local, const struct endpoint *peer,
+              struct slice bytes)
+{
+    struct ike_action *a = add_action(e);
+
+    if (a)
+        *a = (struct ike_action){
+            .kind = IKE_ACT_SEND, .local = *local, .peer = *peer, .bytes = bytes};
+}
+
+void act_failure(struct ike_engine *e, const struct id128 *tunnel, const struct request *rq,
+                 const char *reason)
+{
+    struct ike_action *a = add_action(e);
+    char peer[ENDPOINT_TEXT], id[ID_TEXT];
+
+    if (tunnel)
+        log_warn("ike", "negotiation failed peer=%s tunnel=%s reason=%s",
+                 endpoint_format(&rq->peer, peer), id128_format(tunnel, id), reason);
+    else
+        log_warn("ike", "negotiation failed peer=%s reason=%s", endpoint_format(&rq->peer, peer),
+                 reason);
+    if (!a)
+        return;
+    if (reason != e->reason)
+        snprintf(e->reason, sizeof e->reason, "%s", reason);
+    a->kind = IKE_ACT_FAILURE;
+    a->peer = rq->peer;
+    a->local = rq->local;
+    a->reason = e->reason;
+    if (tunnel)
+        a->tunnel = *tunnel;
+}
+
+void act_job(struct ike_engine *e, struct ike_job *job)
+{
+    struct ike_action *a = add_action(e);
+
+    if (!a) {
+        ike_job_free(job);
+        return;
+    }
+    a->kind = IKE_ACT_JOB;
+    a->job = job;
+}
+
+int group_add(struct ike_engine *e, const struct record *r)
+{
+    struct record *copy;
+
+    if (e->n_group == sizeof e->group / sizeof *e->group)
+        return ERR_FULL;
+    copy = record_clone(r);
+    if (!copy)
+        return ERR_NOMEM;
+    e->group[e->n_group++] = copy;
+    return ERR_OK;
+}
+
+void group_drop(struct ike_engine *e)
+{
+    while (e->n_group)
+        record_free(e->group[--e->n_group]);
+}
+
+void group_commit(struct ike_engine *e, struct ike_sa *sa)
+{
+    struct ike_action *a = add_action(e);
+
+    if (!a) {
+        group_drop(e);
+        return;
+    }
+    a->kind = IKE_ACT_COMMIT;
+    a->records = e->group;
+    a->n_records = e->n_group;
+    e->group_given = true;
+    if (sa) {
+        a->commit = ++e->last_commit;
+        sa->commit = a->commit;
+        HASH_ADD(by_commit, e->by_commit, commit, sizeof sa->commit, sa);
+    }
+}
+
+/* ---- the table of IKE SAs ---- */
+
+struct ike_sa *sa_new(struct ike_engine *e)
+{
+    struct ike_sa *sa = secret_alloc(sizeof *sa);
+
+    if (!sa)
+        return NULL;
+    sa->rec = record_new(RECORD_IKE);
+    if (!sa->rec) {
+        secret_free(sa, sizeof *sa);
+        return NULL;
+    }
+    sa->began_us = e->now.mono_us;
+    return sa;
+}
+
+struct ike_sa *sa_find(const struct ike_engine *e, uint64_t our_spi)
+{
+    struct ike_sa *sa;
+
+    HASH_FIND(by_spi, e->by_spi, &our_spi, sizeof our_spi, sa);
+    return sa;
+}
+
+void sa_drop_half_open_parts(struct ike_engine *e, struct ike_sa *sa)
+{
+    if (sa->by_init.tbl) {
+        HASH_DELETE(by_init, e->by_init, sa);
+        sa->by_init.tbl = NULL;
+        e->stats.half_open--;
+    }
+    blob_free(&sa->init_request);
+    blob_free(&sa->init_response);
+    blob_free(&sa->waiting);
+    if (sa->phase != PHASE_DERIVING) { /* a job may still read it */
+        dh_free(sa->dh);
+        sa->dh = NULL;
+    }
+}
+
+static void sa_free(struct ike_sa *sa)
+{
+    while (sa->n_children)
+        sa_remove_child(sa, sa->n_children - 1);
+    free(sa->children);
+    record_free(sa->rec);
+    secret_free(sa, sizeof *sa);
+}
+
+void sa_forget(struct ike_engine *e, struct ike_sa *sa)
+{
+    if (sa->phase == PHASE_ESTABLISHED)
+        e->stats.established--;
+    sa_drop_half_open_parts(e, sa);
+    if (sa->commit) {
+        HASH_DELETE(by_commit, e->by_commit, sa);
+        sa->commit = 0;
+    }
+    HASH_DELETE(by_spi, e->by_spi, sa);
+    sa->next_doomed = e->doomed;
+    e->doomed = sa;
+}
+
+void sa_close(struct ike_engine *e, struct ike_sa *sa)
+{
+    if (sa->phase == PHASE_ESTABLISHED)
+        e->stats.established--;
+    sa_drop_half_open_parts(e, sa);
+    while (sa->n_children)
+        sa_remove_child(sa, sa->n_children - 1);
+    sa->phase = PHASE_CLOSED;
+    sa->until_us = e->now.mono_us + LINGER_S * 1000000ULL;
+}
+
+int sa_add_child(struct ike_sa *sa, struct record *child)
+{
+    if (sa->n_children == sa->cap_children) {
+        size_t cap = sa->cap_children ? 2 * sa->cap_children : 2;
+        struct record **more = realloc(sa->children, cap * sizeof(struct record *));
+
+        if (!more)
+            return ERR_NOMEM;
+        sa->children = more;
+        sa->cap_children = cap;
+    }
+    sa->children[sa->n_children++] = child;
+    return ERR_OK;
+}
+
+void sa_remove_child(struct ike_sa *sa, size_t i)
+{
+    record_free(sa->children[i]);
+    sa->children[i] = sa->children[--sa->n_children];
+}
+
+static void free_doomed(struct ike_engine *e)
+{
+    while (e->doomed) {
+        struct ike_sa *sa = e->doomed;
+
+        e->doomed = sa->next_doomed;
+        sa_free(sa);
+    }
+}
+
+/* ---- tunnels ---- */
+
+static void free_tunnels(struct tunnel *all)
+{
+    struct tunnel *t, *next;
+
+    HASH_ITER(by_id, all, t, next)
+    {
+        HASH_DELETE(by_id, all, t);
+        secret_free(t->psk, t->psk_n);
+        free(t);
+    }
+}
+
+int ike_set_tunnels(struct ike_engine *engine, const struct ike_tunnel *tunnels, size_t n)
+{
+    struct tunnel *all = NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        struct tunnel *t = calloc(1, sizeof *t);
+
+        if (t)
+            t->psk = secret_alloc(tunnels[i].psk_n ? tunnels[i].psk_n : 1);
+        if (!t || !t->psk) {
+            free(t);
+            free_tunnels(all);
+            return ERR_NOMEM;
+        }
+        t->t = tunnels[i];
+        t->psk_n = tunnels[i].psk_n;
+        if (t->psk_n)
+            memcpy(t->psk, tunnels[i].psk, t->psk_n);
+        t->t.psk = t->psk;
+        HASH_ADD(by_id, all, t.id, sizeof t->t.id, t);
+    }
+    free_tunnels(engine->tunnels);
+    engine->tunnels = all;
+    return ERR_OK;
+}
+
+void ike_free(struct ike_engine *engine)
+{
+    struct ike_sa *sa, *next;
+
+    if (!engine)
+        return;
+    HASH_ITER(by_spi, engine->by_spi, sa, next)
+    {
+        if (sa->phase == PHASE_DERIVING)
+            sa->phase = PHASE_KEYED; /* no job runs any more: its key may go */
+        sa_forget(engine, sa);
+    }
+    free_doomed(engine);
+    for (size_t p = 0; p < 2; p++)
+        while (engine->pools[p].n)
+            dh_free(engine->pools[p].keys[--engine->pools[p].n]);
+    free_tunnels(engine->tunnels);
+    if (!engine->group_given)
+        group_drop(engine);
+    free(engine->actions);
+    wipe(engine, sizeof *engine);
+    free(engine);
+}
+
+/* ---- the way in ---- */
+
+/* A request on a keyed SA: the next one, the last one again, or nothing for us (RFC 7296 §2.3). */
+static void on_protected_request(struct ike_engine *e, struct ike_sa *sa, struct request *rq)
+{
+    struct ike_record *rec = &sa->rec->ike;
+    struct slice raw = rq->m.raw;
+    struct message inner;
+    uint8_t hash[HASH_MAX];
+    size_t n;
+
+    if (sa->commit)
+        return; /* the answer is on its way */
+    if (crypto_hash(HASH_SHA256, &raw, 1, hash) != ERR_OK)
+        return;
+    if (rq->m.id + 1 == rec->next_in) {
+        if (rec->last_response.n && crypto_equal(hash, rec->last_request_hash, 32)) {
+            e->stats.retransmits++;
+            act_send(e, &rq->local, &rq->peer,
+                     (struct slice){rec->last_response.p, rec->last_response.n});
+        }
+        return;
+    }
+    if (sa->phase != PHASE_ESTABLISHED)
+        return;
+    if (rq->m.id != rec->next_in && !(sa->may_jump && rq->m.id > rec->next_in))
+        return;
+    if (sk_open(rec, &rq->m, !rec->i_am_initiator, e->plain, &n) != ERR_OK) {
+        e->stats.malformed++;
+        return;
+    }
+    sa->may_jump = false;
+    rec->next_in = rq->m.id;
+    inner = (struct message){.spi_i = rq->m.spi_i, .spi_r = rq->m.spi_r, .raw = raw};
+    switch (message_parse_chain(&inner, rq->m.payloads[rq->m.n - 1].next,
+                                (struct slice){e->plain, n})) {
+    case ERR_OK:
+        break;
+    case ERR_UNSUPPORTED:
+        answer_error(e, sa, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD,
+                     (struct slice){&inner.bad_critical, 1});
+        return;
+    default:
+        answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
+        return;
+    }
+    if (rq->m.exchange == CREATE_CHILD_SA)
+        create_child_request(e, sa, rq, &inner);
+    else if (rq->m.exchange == INFORMATIONAL)
+        informational_request(e, sa, rq, &inner);
+    else
+        answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
+}
+
+/* Version 3 and later: say which one we speak, unprotected, once per datagram (§2.5). */
+static void refuse_version(struct ike_engine *e, const struct request *rq)
+{
+    struct writer w = writer_of(e->scratch, sizeof e->scratch);
+    struct chain c;
+
+    chain_begin(&c, e->inner, sizeof e->inner);
+    chain_error(&c, N_INVALID_MAJOR_VERSION);
+    message_header(&w, rq->m.spi_i, rq->m.spi_r, c.first, rq->m.exchange, IKE_FLAG_RESPONSE,
+                   rq->m.id);
+    write_bytes(&w, c.w.p, c.w.n);
+    message_finish(&w);
+    if (!w.bad && !c.w.bad)
+        act_send(e, &rq->local, &rq->peer, (struct slice){w.p, w.n});
+}
+
+static void on_datagram(struct ike_engine *e, const struct ike_event *event)
+{
+    struct request rq = {.local = event->local, .peer = event->peer};
+    struct ike_sa *sa;
+    bool response;
+    int rc;
+
+    e->stats.datagrams++;
+    if (message_parse_header(event->bytes, &rq.m) != ERR_OK) {
+        e->stats.malformed++;
+        return;
+    }
+    response = rq.m.flags & IKE_FLAG_RESPONSE;
+    if (rq.m.version >> 4 != IKE_VERSION_2 >> 4) {
+        if (rq.m.version >> 4 > 2 && !response)
+            refuse_version(e, &rq);
+        return;
+    }
+    rc = message_parse_chain(
+        &rq.m, rq.m.first,
+        (struct slice){rq.m.raw.p + IKE_HEADER_BYTES, rq.m.raw.n - IKE_HEADER_BYTES});
+    if (rc != ERR_OK || response) { /* we have no request of our own outstanding */
+        e->stats.malformed += rc != ERR_OK;
+        return;
+    }
+    if (rq.m.exchange == IKE_SA_INIT) {
+        if (rq.m.spi_r == 0 && rq.m.flags & IKE_FLAG_INITIATOR && rq.m.id == 0)
+            sa_init_request(e, &rq);
+        return;
+    }
+    sa = sa_find(e, rq.m.flags & IKE_FLAG_INITIATOR ? rq.m.spi_r : rq.m.spi_i);
+    if (!sa || rq.m.spi_i != sa->rec->ike.spi_i || rq.m.spi_r != sa->rec->ike.spi_r ||
+        rq.m.n == 0 || rq.m.payloads[rq.m.n - 1].type != PAYLOAD_SK)
+        return;
+    if (rq.m.exchange == IKE_AUTH && sa->phase < PHASE_ESTABLISHED)
+        auth_request(e, sa, &rq);
+    else
+        on_protected_request(e, sa, &rq);
+}
+
+static void on_committed(struct ike_engine *e, uint64_t commit)
+{
+    struct ike_sa *sa;
+
+    HASH_FIND(by_commit, e->by_commit, &commit, sizeof commit, sa);
+    if (!sa)
+        return;
+    HASH_DELETE(by_commit, e->by_commit, sa);
+    sa->commit = 0;
+    answer_send(e, sa);
+    if (sa->close_after_commit)
+        sa_close(e, sa);
+}
+
+static void on_job(struct ike_engine *e, struct ike_job *job)
+{
+    struct ike_sa *sa = job->our_spi ? sa_find(e, job->our_spi) : NULL;
+
+    if (job->kind == JOB_KEYGEN) {
+        struct key_pool *pool = &e->pools[job->group == e->pools[0].group ? 0 : 1];
+
+        if (pool->under_way)
+            pool->under_way--;
+        if (job->dh && sa && sa->phase == PHASE_INIT && sa->group == job->group) {
+            sa->dh = job->dh;
+            job->dh = NULL;
+            sa_init_continue(e, sa);
+        } else if (job->dh && pool->n < KEY_POOL) {
+            pool->keys[pool->n++] = job->dh;
+            job->dh = NULL;
+        }
+    } else if (sa && sa->phase == PHASE_DERIVING) {
+        auth_derived(e, sa, job);
+    }
+    ike_job_free(job);
+}
+
+/* Another node changed what we hold: a deletion or a higher term ends our part in it. */
+static void on_record(struct ike_engine *e, const struct record *r)
+{
+    struct ike_sa *sa;
+
+    if (r->kind == RECORD_IKE) {
+        sa = sa_find(e, ike_record_spi(&r->ike));
+        if (sa && sa->phase == PHASE_ESTABLISHED && !sa->commit &&
+            (r->ike.state == SA_DELETED || term_compare(&r->ike.term, &sa->rec->ike.term) > 0))
+            sa_forget(e, sa);
+        return;
+    }
+    if (r->kind != RECORD_CHILD)
+        return;
+    sa = sa_find(e, r->child.ike_spi);
+    for (size_t i = 0; sa && i < sa->n_children; i++) {
+        struct child_record *mine = &sa->children[i]->child;
+
+        if (mine->spi_in != r->child.spi_in)
+            continue;
+        if (r->child.state == SA_DELETED) {
+            sa_remove_child(sa, i);
+            return;
+        }
+        mine->confirmed |= r->child.confirmed;
+        mine->rekeyed |= r->child.rekeyed;
+        return;
+    }
+}
+
+static void on_tick(struct ike_engine *e)
+{
+    struct ike_sa *sa, *next;
+    uint64_t half_open_us = HALF_OPEN_S * 1000000ULL;
+
+    pool_refill(e);
+    if (e->now.mono_us < e->next_sweep_us)
+        return;
+    e->next_sweep_us = e->now.mono_us + 1000000;
+    HASH_ITER(by_spi, e->by_spi, sa, next)
+    {
+        if (sa->commit || sa->phase == PHASE_DERIVING)
+            continue;
+        if (sa->phase == PHASE_CLOSED) {
+            if (e->now.mono_us >= sa->until_us)
+                sa_forget(e, sa);
+        } else if (sa->phase < PHASE_ESTABLISHED) {
+            if (e->now.mono_us - sa->began_us >= half_open_us)
+                sa_forget(e, sa);
+        } else if (e->now.wall_ms >= sa->rec->ike.not_after_ms && e->n_group == 0) {
+            log_info("ike", "IKE SA 0x%016" PRIx64 " reached its lifetime", sa->our_spi);
+            group_add_deletion(e, sa);
+            group_commit(e, NULL);
+            sa_forget(e, sa);
+        }
+    }
+}
+
+struct ike_actions ike_step(struct ike_engine *engine, const struct ike_event *event,
+                            struct now now)
+{
+    free_doomed(engine);
+    engine->n_actions = 0;
+    if (engine->group_given) /* the records went to the receiver of COMMIT */
+        engine->n_group = 0;
+    engine->group_given = false;
+    group_drop(engine);
+    engine->now = now;
+    switch (event->kind) {
+    case IKE_EV_DATAGRAM:
+        on_datagram(engine, event);
+        break;
+    case IKE_EV_JOB:
+        on_job(engine, event->job);
+        break;
+    case IKE_EV_COMMITTED:
+        on_committed(engine, event->commit);
+        break;
+    case IKE_EV_RECORD:
+        on_record(engine, event->record);
+        break;
+    case IKE_EV_TICK:
+        on_tick(engine);
+        break;
+    }
+    return (struct ike_actions){engine->actions, engine->n_actions};
+}
+
+int ike_restore(struct ike_engine *engine, const struct record *ike,
+                const struct record *const *children, size_t n_children, struct now now)
+{
+    struct ike_sa *sa;
+
+    engine->now = now;
+    if (sa_find(engine, ike_record_spi(&ike->ike)))
+        return ERR_EXISTS;
+    sa = sa_new(engine);
+    if (!sa)
+        return ERR_NOMEM;
+    record_free(sa->rec);
+    sa->rec = record_clone(ike);
+    for (size_t i = 0; sa->rec && i < n_children; i++) {
+        struct record *copy = record_clone(children[i]);
+
+        if (!copy || sa_add_child(sa, copy) != ERR_OK) {
+            record_free(copy);
+            record_free(sa->rec);
+            sa->rec = NULL;
+        }
+    }
+    if (!sa->rec) {
+        sa_free(sa);
+        return ERR_NOMEM;
+    }
+    sa->our_spi = ike_record_spi(&ike->ike);
+    sa->phase = PHASE_ESTABLISHED;
+    sa->may_jump = true;
+    HASH_ADD(by_spi, engine->by_spi, our_spi, sizeof sa->our_spi, sa);
+    engine->stats.established++;
+    return ERR_OK;
+}
+
+bool ike_owns(const struct ike_engine *engine, uint64_t our_spi)
+{
+    return sa_find(engine, our_spi) != NULL;
+}
+
+void ike_get_stats(const struct ike_engine *engine, struct ike_stats *out)
+{
+    *out = engine->stats;
+}

@@ -1,0 +1,146 @@
+/* The IKEv2 responder (RFC 7296), without I/O: ike_step(engine, event, now) -> actions.
+ *
+ * How a message travels. The node takes a datagram from a socket, decides by
+ * its SPIs that it is ours (steering), and hands it in as IKE_EV_DATAGRAM. The
+ * engine checks, opens and answers it. An answer that changes no SA leaves as
+ * IKE_ACT_SEND at once. An answer that makes, rekeys or deletes an SA is kept:
+ * IKE_ACT_COMMIT carries the records of the exchange, and only when the node
+ * says IKE_EV_COMMITTED (they are durable here and installed at every live
+ * node) does IKE_ACT_SEND follow; a retransmitted request stays unanswered
+ * until then and gets the very same bytes afterwards.
+ *
+ * Diffie-Hellman is slow: IKE_ACT_JOB asks the node to run ike_job_run on some
+ * other thread and to bring the job back as IKE_EV_JOB. The shared secret is
+ * derived only when IKE_AUTH arrives.
+ *
+ * The engine speaks only for the IKE SAs that this node owns. It runs on one
+ * thread; it takes no clock, socket or random byte but what is handed in. */
+#ifndef IKE_IKE_H
+#define IKE_IKE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/cursor.h"
+#include "proto/env.h"
+#include "proto/net.h"
+#include "proto/record.h"
+
+enum { IKE_TEXT_MAX = 512, IKE_ACCOUNT_MAX = 64, IKE_DOMAIN_MAX = 256, IKE_ID_MAX = 256 };
+
+/* What the engine knows of an IPsec tunnel. */
+struct ike_tunnel {
+    struct id128 id;
+    char account_id[IKE_ACCOUNT_MAX];
+    char name[IKE_ACCOUNT_MAX];
+    struct ip_addr anycast, customer; /* customer: family 0 when not set */
+    bool ipv4_id_allowed;             /* customer set, and the pair is not shared */
+    const uint8_t *psk;               /* borrowed for ike_set_tunnels, which copies */
+    size_t psk_n;
+    bool allow_null_cipher;
+    struct selector_list local_ts, remote_ts; /* bounds of TSr and TSi */
+    uint8_t local_id_type;                    /* 0: ID_IPV4_ADDR of the anycast address addressed */
+    char local_id[IKE_ID_MAX];                /* text (FQDN, RFC822) or address */
+};
+
+struct ike_config {
+    uint16_t slot;
+    struct id128 incarnation; /* of this process, for the terms it writes */
+    char id_domain[IKE_DOMAIN_MAX];
+    struct secret spi_key; /* cluster-wide, keys the MAC in our SPIs: 32 octets */
+    uint32_t lifetime_s, child_lifetime_s, max_children;
+    /* A fresh 64-bit IV of lane 15 under the granted epoch; false: none may be used now. */
+    bool (*next_iv)(void *ctx, uint64_t *iv);
+    void *next_iv_ctx;
+    /* Whether an ESP SPI or an IKE SPI of ours is taken anywhere in the cluster. */
+    bool (*esp_spi_taken)(void *ctx, uint32_t spi);
+    void *spi_ctx;
+};
+
+struct ike_engine;
+
+/* Work for another thread. The engine makes it, the node runs it, the engine frees it. */
+struct ike_job;
+void ike_job_run(struct ike_job *job); /* any thread; touches nothing but the job */
+void ike_job_free(struct ike_job *job);
+
+enum ike_event_kind {
+    IKE_EV_DATAGRAM = 1, /* local, peer, bytes (without non-ESP marker) */
+    IKE_EV_JOB,          /* job: run */
+    IKE_EV_COMMITTED,    /* commit: the records of that IKE_ACT_COMMIT passed the barrier */
+    IKE_EV_RECORD,       /* record: another node changed or deleted what we may own (borrowed) */
+    IKE_EV_TICK,         /* about every 100 ms */
+};
+
+struct ike_event {
+    enum ike_event_kind kind;
+    struct endpoint local, peer;
+    struct slice bytes; /* borrowed */
+    struct ike_job *job;
+    uint64_t commit;
+    const struct record *record;
+};
+
+enum ike_action_kind {
+    IKE_ACT_SEND = 1, /* local, peer, bytes */
+    IKE_ACT_COMMIT,   /* commit, records: replicate, then answer IKE_EV_COMMITTED{commit} */
+    IKE_ACT_JOB,      /* job */
+    IKE_ACT_FAILURE,  /* a negotiation failed: tunnel (or zero), reason */
+};
+
+struct ike_action {
+    enum ike_action_kind kind;
+    struct endpoint local, peer;
+    struct slice bytes; /* borrowed until the next ike_step */
+    uint64_t commit;
+    struct record **records; /* the array is borrowed, the records are the receiver's */
+    size_t n_records;
+    struct ike_job *job;
+    struct id128 tunnel;
+    const char *reason; /* "wrong_psk", "no_proposal_chosen: peer offered ..., tunnel allows ..." */
+};
+
+struct ike_actions {
+    const struct ike_action *a;
+    size_t n;
+};
+
+/* NULL when out of memory. */
+struct ike_engine *ike_new(const struct ike_config *config, const struct rng *rng);
+void ike_free(struct ike_engine *engine);
+/* Replaces the tunnel list; established SAs stay. 0 or ERR_NOMEM (the old list stays). */
+int ike_set_tunnels(struct ike_engine *engine, const struct ike_tunnel *tunnels, size_t n);
+
+/* The one way in. The actions belong to the engine and live until the next call;
+ * they are carried out in order. */
+struct ike_actions ike_step(struct ike_engine *engine, const struct ike_event *event,
+                            struct now now);
+
+/* Takes up an IKE SA that this slot owned before a restart, with its Child SAs. The
+ * records are borrowed. The node has raised the term and commits it; until then
+ * nothing is said. ERR_NOMEM, ERR_EXISTS. */
+int ike_restore(struct ike_engine *engine, const struct record *ike,
+                const struct record *const *children, size_t n_children, struct now now);
+
+/* ---- steering: what the node reads of a datagram before it knows whose it is ---- */
+struct ike_peek {
+    uint64_t spi_i, spi_r;
+    uint64_t our_spi; /* SPIr, or SPIi where the I flag is clear */
+    uint8_t exchange;
+    bool from_initiator, response;
+};
+/* ERR_TRUNCATED, ERR_INVALID (lengths, version 1): such a datagram is dropped quietly. */
+int ike_peek(struct slice datagram, struct ike_peek *out);
+/* The slot that our SPI names, when its MAC is right (slot 10 | random 22 | MAC 32); else -1. */
+int ike_spi_slot(const struct secret *spi_key, uint64_t spi_i, uint64_t our_spi);
+/* Whether the engine holds this SA, half-open ones included. */
+bool ike_owns(const struct ike_engine *engine, uint64_t our_spi);
+
+struct ike_stats {
+    uint64_t half_open, established;
+    uint64_t datagrams, malformed, no_epoch, auth_ok, auth_failed, rekeys, deletes, retransmits;
+};
+void ike_get_stats(const struct ike_engine *engine, struct ike_stats *out);
+
+#endif

@@ -1,0 +1,205 @@
+/* What the engine's files share. Nothing here is for other modules. */
+#ifndef IKE_INTERNAL_H
+#define IKE_INTERNAL_H
+
+#include <uthash.h>
+
+#include "ike/ike.h"
+#include "ike/keys.h"
+#include "ike/message.h"
+#include "ike/proposal.h"
+#include "ike/ts.h"
+#include "proto/crypto.h"
+#include "proto/err.h"
+#include "proto/log.h"
+
+enum {
+    HALF_OPEN_S = 30,        /* a half-open SA lives this long */
+    LINGER_S = 10,           /* a closed one answers retransmits this long */
+    HALF_OPEN_MAX = 20000,   /* in total; beyond it IKE_SA_INIT is dropped */
+    REQUEST_KEPT_MAX = 4096, /* largest IKE_SA_INIT that we keep for AUTH */
+    GROUP_MAX = 256,         /* records of one exchange */
+    KEY_POOL = 8,            /* key pairs kept ready per group */
+};
+
+/* The life of an IKE SA here:
+ *
+ *   INIT ──(own key pair)──> INIT_SENT ──IKE_AUTH──> DERIVING ──> KEYED
+ *     KEYED ──AUTH good, committed──> ESTABLISHED ──DELETE, expiry──> CLOSED
+ *     KEYED ──AUTH bad──> CLOSED (answers retransmits for LINGER_S, then gone)      */
+enum sa_phase {
+    PHASE_INIT,
+    PHASE_INIT_SENT,
+    PHASE_DERIVING,
+    PHASE_KEYED,
+    PHASE_ESTABLISHED,
+    PHASE_CLOSED,
+};
+
+struct init_key { /* how a retransmitted IKE_SA_INIT is known: SPIi and the source, packed */
+    uint8_t b[IKE_SPI_BYTES + 1 + 16 + 2];
+};
+
+struct ike_sa {
+    uint64_t our_spi;
+    struct init_key init_key;
+    UT_hash_handle by_spi;
+    UT_hash_handle by_init;   /* only while half-open */
+    UT_hash_handle by_commit; /* only while an answer is held */
+    struct ike_sa *next_doomed;
+    enum sa_phase phase;
+    struct record *rec; /* RECORD_IKE */
+
+    /* half-open */
+    uint16_t group;
+    struct dh_key *dh;
+    uint8_t peer_public[DH_PUBLIC_MAX];
+    uint8_t nonce_i[IKE_NONCE_MAX], nonce_r[32];
+    size_t nonce_i_n;
+    struct choice init_choice;
+    bool answer_natd;
+    struct blob init_request, init_response;
+    struct blob waiting; /* the IKE_AUTH that waits for the key derivation */
+    struct endpoint waiting_local, waiting_peer;
+
+    /* established */
+    struct record **children; /* RECORD_CHILD, not deleted */
+    size_t n_children, cap_children;
+    bool may_jump; /* restored: the peer's message ID may be ahead of ours */
+
+    uint64_t commit; /* the answer is held until this is committed; 0: none */
+    bool close_after_commit;
+    struct endpoint answer_local, answer_peer;
+    uint64_t began_us, until_us; /* monotonic */
+};
+
+struct ike_job {
+    enum { JOB_KEYGEN, JOB_DERIVE } kind;
+    uint64_t our_spi; /* the SA that waits; 0: for the pool */
+    uint16_t group;
+    struct dh_key *dh; /* KEYGEN: made here. DERIVE: the SA's, lent */
+    uint8_t peer_public[DH_PUBLIC_MAX], shared[DH_PUBLIC_MAX];
+    int rc;
+};
+
+struct tunnel {
+    struct ike_tunnel t;
+    UT_hash_handle by_id;
+    uint8_t *psk;
+    size_t psk_n;
+};
+
+struct key_pool {
+    uint16_t group;
+    struct dh_key *keys[KEY_POOL];
+    size_t n, under_way;
+};
+
+struct ike_engine {
+    struct ike_config config;
+    struct rng rng;
+    struct tunnel *tunnels;
+    struct ike_sa *by_spi, *by_init, *by_commit;
+    uint64_t next_sweep_us; /* monotonic: when time-outs are looked for again */
+    struct key_pool pools[2];
+    struct ike_stats stats;
+    uint64_t last_commit;
+    struct now now; /* of this step */
+
+    /* the actions of this step and the bytes they point to */
+    struct ike_action *actions;
+    size_t n_actions, cap_actions;
+    struct record *group[GROUP_MAX + 2];
+    size_t n_group;
+    bool group_given;                 /* this step's group left with a COMMIT */
+    uint8_t scratch[IKE_MESSAGE_MAX]; /* a stateless answer */
+    uint8_t plain[IKE_MESSAGE_MAX];   /* the opened payloads of this step's message */
+    uint8_t inner[IKE_MESSAGE_MAX];   /* payloads being built */
+    char reason[IKE_TEXT_MAX];
+    struct ike_sa *doomed; /* freed at the next step, since actions may point into it */
+};
+
+/* A request under way through the engine. */
+struct request {
+    struct message m;
+    struct endpoint local, peer;
+};
+
+/* engine.c */
+void act_send(struct ike_engine *e, const struct endpoint *local, const struct endpoint *peer,
+              struct slice bytes);
+void act_failure(struct ike_engine *e, const struct id128 *tunnel, const struct request *rq,
+                 const char *reason);
+void act_job(struct ike_engine *e, struct ike_job *job);
+/* Adds a clone of r to the group of records that this exchange changes. */
+int group_add(struct ike_engine *e, const struct record *r);
+/* Emits the group as one COMMIT. With `sa` its answer is held until then. */
+void group_commit(struct ike_engine *e, struct ike_sa *sa);
+void group_drop(struct ike_engine *e);
+struct ike_sa *sa_new(struct ike_engine *e);
+void sa_forget(struct ike_engine *e, struct ike_sa *sa); /* out of the tables; freed a step later */
+void sa_close(struct ike_engine *e, struct ike_sa *sa);  /* PHASE_CLOSED, lingering */
+struct ike_sa *sa_find(const struct ike_engine *e, uint64_t our_spi);
+void sa_drop_half_open_parts(struct ike_engine *e, struct ike_sa *sa);
+int sa_add_child(struct ike_sa *sa, struct record *child);
+void sa_remove_child(struct ike_sa *sa, size_t i);
+
+/* answer.c: seals `inner` as the answer to rq and stores it as the SA's last response. */
+int answer_seal(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                const struct chain *inner);
+/* Sends the stored answer now. */
+void answer_send(struct ike_engine *e, struct ike_sa *sa);
+void chain_error(struct chain *c, uint16_t type);
+/* An answer of one error notify that changes no SA: sealed and sent. */
+void answer_error(struct ike_engine *e, struct ike_sa *sa, const struct request *rq, uint16_t type,
+                  struct slice data);
+
+/* sa_init.c */
+void sa_init_request(struct ike_engine *e, const struct request *rq);
+void sa_init_continue(struct ike_engine *e, struct ike_sa *sa); /* the key pair is there */
+void pool_refill(struct ike_engine *e);
+/* natd.c part: the NAT_DETECTION hash (RFC 7296 §2.23). */
+int natd_hash(uint64_t spi_i, uint64_t spi_r, const struct endpoint *ep, uint8_t out[20]);
+uint64_t spi_make(const struct secret *key, uint16_t slot, uint32_t random22, uint64_t spi_i);
+
+/* auth.c */
+void auth_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);
+void auth_derived(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job);
+
+/* identity.c */
+struct identity {
+    uint8_t type;
+    struct slice value, body; /* body: as in the AUTH computation */
+};
+bool identity_parse(struct slice body, struct identity *out);
+/* The tunnel that an IDi names at this anycast address; NULL with *why ("unknown_id", ...). */
+const struct tunnel *identity_find(const struct ike_engine *e, const struct identity *id,
+                                   const struct ip_addr *anycast, const char **why);
+char *identity_describe(const struct identity *id, char *out, size_t n);
+/* Writes the body of our IDr payload. */
+void identity_write_local(struct writer *w, const struct tunnel *t, const struct ip_addr *anycast);
+
+/* child.c: what IKE_AUTH and CREATE_CHILD_SA share. */
+struct child_request {
+    struct slice sa, tsi, tsr, nonce_i, nonce_r;
+    bool in_auth;
+    const struct record *replaces; /* the SA that is rekeyed, or NULL */
+};
+/* Negotiates and makes the record (owned by the caller). Returns 0, or the notify type to answer
+ * with; the reason goes to e->reason. */
+uint16_t child_negotiate(struct ike_engine *e, struct ike_sa *sa, const struct tunnel *tunnel,
+                         const struct child_request *cr, struct record **out, struct choice *choice,
+                         const struct request *rq);
+void child_write(struct chain *c, const struct record *child, const struct choice *choice);
+void create_child_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                          const struct message *inner);
+/* informational.c */
+void informational_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                           const struct message *inner);
+/* A later request proves that the peer has every SA that we made before (window of one). */
+void confirm_children(struct ike_engine *e, struct ike_sa *sa);
+/* Puts the deletion of the SA and all its children into the group. */
+void group_add_deletion(struct ike_engine *e, struct ike_sa *sa);
+void group_add_deleted_child(struct ike_engine *e, struct ike_sa *sa, size_t i);
+
+#endif

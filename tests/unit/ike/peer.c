@@ -1,0 +1,498 @@
+#include "peer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char bench_tunnel_hex[] = "f5407d8db1a542b196c59f6d04ba8bd1";
+const char bench_account[] = "123456789";
+const char bench_psk[] = "a shared key of the tests";
+
+/* ---- the engine's surroundings ---- */
+
+static void fill(void *ctx, uint8_t *out, size_t n)
+{
+    uint64_t *s = ctx;
+
+    for (size_t i = 0; i < n; i++) { /* xorshift64 */
+        *s ^= *s << 13;
+        *s ^= *s >> 7;
+        *s ^= *s << 17;
+        out[i] = (uint8_t)(*s >> 24);
+    }
+}
+
+static bool next_iv(void *ctx, uint64_t *iv)
+{
+    struct bench *b = ctx;
+
+    if (b->no_iv)
+        return false;
+    *iv = b->next_iv++;
+    return true;
+}
+
+static bool never_taken(void *ctx, uint32_t spi)
+{
+    (void)ctx;
+    (void)spi;
+    return false;
+}
+
+static struct selector any_of(uint8_t family)
+{
+    struct ip_prefix p = {.ip = {.family = family}};
+
+    return selector_of_prefix(&p);
+}
+
+static void drop_records(struct bench *b)
+{
+    while (b->n_records)
+        record_free(b->records[--b->n_records]);
+}
+
+void bench_open(struct bench *b)
+{
+    struct ike_config config = {
+        .slot = 5, .lifetime_s = 86400, .child_lifetime_s = 28800, .max_children = 100};
+    struct ike_tunnel t = {0};
+    struct rng rng;
+
+    memset(b, 0, sizeof *b);
+    b->rng_state = 88172645463325252ULL;
+    b->now = (struct now){1000000, 1700000000000};
+    b->next_iv = iv_make(5, 1, IV_LANE_IKE, 1);
+    rng = (struct rng){fill, &b->rng_state};
+    strcpy(config.id_domain, "ipsec.example.net");
+    (void)secret_set(&config.spi_key, "0123456789abcdef0123456789abcdef", 32);
+    config.next_iv = next_iv;
+    config.next_iv_ctx = b;
+    config.esp_spi_taken = never_taken;
+    b->engine = ike_new(&config, &rng);
+
+    (void)id128_parse(bench_tunnel_hex, &t.id);
+    strcpy(t.account_id, bench_account);
+    strcpy(t.name, "acme");
+    (void)ip_parse("192.0.2.1", &t.anycast);
+    (void)ip_parse("198.51.100.1", &t.customer);
+    t.ipv4_id_allowed = true;
+    t.psk = (const uint8_t *)bench_psk;
+    t.psk_n = strlen(bench_psk);
+    t.local_ts.s[t.local_ts.n++] = any_of(4);
+    t.local_ts.s[t.local_ts.n++] = any_of(6);
+    t.remote_ts = t.local_ts;
+    (void)ike_set_tunnels(b->engine, &t, 1);
+}
+
+void bench_close(struct bench *b)
+{
+    drop_records(b);
+    ike_free(b->engine);
+}
+
+static void run(struct bench *b, const struct ike_event *event)
+{
+    struct ike_actions actions = ike_step(b->engine, event, b->now);
+    struct ike_job *jobs[64];
+    uint64_t commit = 0;
+    size_t n_jobs = 0;
+
+    for (size_t i = 0; i < actions.n; i++) {
+        const struct ike_action *a = &actions.a[i];
+
+        if (a->kind == IKE_ACT_SEND) {
+            memcpy(b->answer, a->bytes.p, a->bytes.n);
+            b->answer_n = a->bytes.n;
+            b->answer_local = a->local;
+            b->answer_peer = a->peer;
+            b->answers++;
+        } else if (a->kind == IKE_ACT_COMMIT) {
+            drop_records(b);
+            for (size_t k = 0; k < a->n_records; k++)
+                b->records[b->n_records++] = a->records[k];
+            b->commits++;
+            commit = a->commit;
+        } else if (a->kind == IKE_ACT_JOB) {
+            jobs[n_jobs++] = a->job;
+        } else if (a->kind == IKE_ACT_FAILURE) {
+            b->failures++;
+            b->failed_tunnel = a->tunnel;
+            strncpy(b->reason, a->reason, sizeof b->reason - 1);
+        }
+    }
+    for (size_t i = 0; i < n_jobs; i++) {
+        struct ike_event done = {.kind = IKE_EV_JOB, .job = jobs[i]};
+
+        ike_job_run(jobs[i]);
+        run(b, &done);
+    }
+    if (commit && b->hold_commits) {
+        b->held_commit = commit;
+    } else if (commit) {
+        struct ike_event done = {.kind = IKE_EV_COMMITTED, .commit = commit};
+
+        run(b, &done);
+    }
+}
+
+void bench_commit_held(struct bench *b)
+{
+    struct ike_event done = {.kind = IKE_EV_COMMITTED, .commit = b->held_commit};
+
+    run(b, &done);
+}
+
+void bench_datagram(struct bench *b, const struct endpoint *local, const struct endpoint *peer,
+                    struct slice bytes)
+{
+    /* An exact heap copy, so that a sanitizer sees any read past the end. */
+    uint8_t *copy = malloc(bytes.n ? bytes.n : 1);
+    struct ike_event event = {.kind = IKE_EV_DATAGRAM, .local = *local, .peer = *peer};
+
+    if (bytes.n)
+        memcpy(copy, bytes.p, bytes.n);
+    event.bytes = (struct slice){copy, bytes.n};
+    b->answer_n = 0;
+    run(b, &event);
+    free(copy);
+}
+
+void bench_tick(struct bench *b, uint64_t advance_us)
+{
+    struct ike_event event = {.kind = IKE_EV_TICK};
+
+    b->now.mono_us += advance_us;
+    b->now.wall_ms += (int64_t)(advance_us / 1000);
+    run(b, &event);
+}
+
+const struct record *bench_record(const struct bench *b, enum record_kind kind, enum sa_state state)
+{
+    for (size_t i = b->n_records; i-- > 0;) {
+        const struct record *r = b->records[i];
+
+        if (r->kind == kind && (kind == RECORD_IKE ? r->ike.state : r->child.state) == state)
+            return r;
+    }
+    return NULL;
+}
+
+/* ---- the initiator ---- */
+
+struct suite suite_of(uint16_t encr, uint16_t bits, uint16_t prf, uint16_t integ, uint16_t dh)
+{
+    return (struct suite){.encr = encr, .encr_bits = bits, .prf = prf, .integ = integ, .dh = dh};
+}
+
+void peer_open(struct peer *p, struct bench *b)
+{
+    memset(p, 0, sizeof *p);
+    p->bench = b;
+    (void)endpoint_parse("192.0.2.1:4500", &p->local);
+    (void)endpoint_parse("198.51.100.1:4500", &p->remote);
+    p->rec = record_new(RECORD_IKE);
+    p->ike = suite_of(ENCR_AES_GCM_16, 256, PRF_HMAC_SHA2_256, INTEG_NONE, DH_MODP_2048);
+    p->esp = suite_of(ENCR_AES_GCM_16, 128, 0, INTEG_NONE, DH_NONE);
+    p->esp_spi = 0x11223300;
+    p->iv = 1;
+    p->id_type = ID_FQDN;
+    strcpy(p->id, bench_tunnel_hex);
+    strcat(p->id, ".");
+    strcat(p->id, bench_account);
+    strcat(p->id, ".ipsec.example.net");
+    p->psk = bench_psk;
+    p->natd = true;
+    p->tsi.s[p->tsi.n++] = any_of(4);
+    p->tsr.s[p->tsr.n++] = any_of(4);
+    fill(&b->rng_state, p->nonce_i, sizeof p->nonce_i);
+    p->rec->ike.spi_i = 0x0102030405060708ULL ^ b->rng_state;
+}
+
+void peer_close(struct peer *p)
+{
+    record_free(p->rec);
+    dh_free(p->dh);
+}
+
+static void one_transform(struct writer *w, bool last, uint8_t type, uint16_t id, uint16_t bits)
+{
+    write_u8(w, last ? 0 : TRANSFORM_MORE);
+    write_u8(w, 0);
+    write_u16(w, bits ? 12 : 8);
+    write_u8(w, type);
+    write_u8(w, 0);
+    write_u16(w, id);
+    if (bits) {
+        write_u16(w, 0x8000 | TRANSFORM_ATTR_KEY_LENGTH);
+        write_u16(w, bits);
+    }
+}
+
+void peer_write_offer(struct chain *c, const struct suite *s, uint8_t protocol, uint32_t spi,
+                      bool esn_only)
+{
+    bool ike = protocol == PROTOCOL_IKE;
+    uint8_t n = (uint8_t)(1 + (s->prf != 0) + (s->integ != 0) + (s->dh != 0) + !ike);
+    size_t at;
+
+    chain_open(c, PAYLOAD_SA);
+    at = c->w.n;
+    write_u32(&c->w, 0);
+    write_u8(&c->w, 1);
+    write_u8(&c->w, protocol);
+    write_u8(&c->w, ike ? 0 : 4);
+    write_u8(&c->w, n);
+    if (!ike)
+        write_u32(&c->w, spi);
+    one_transform(&c->w, --n == 0, TRANSFORM_ENCR, s->encr, s->encr_bits);
+    if (s->prf)
+        one_transform(&c->w, --n == 0, TRANSFORM_PRF, s->prf, 0);
+    if (s->integ)
+        one_transform(&c->w, --n == 0, TRANSFORM_INTEG, s->integ, 0);
+    if (s->dh)
+        one_transform(&c->w, --n == 0, TRANSFORM_DH, s->dh, 0);
+    if (!ike)
+        one_transform(&c->w, true, TRANSFORM_ESN, esn_only ? ESN_YES : ESN_NO, 0);
+    write_u16_at(&c->w, at + 2, (uint16_t)(c->w.n - at));
+    chain_close(c);
+}
+
+static void add_natd(struct peer *p, struct chain *c)
+{
+    uint8_t hash[20];
+    struct endpoint seen = p->remote;
+
+    if (p->natd_fake)
+        seen.port ^= 1;
+    (void)natd_hash(p->rec->ike.spi_i, 0, &seen, hash);
+    chain_notify(c, 0, (struct slice){0}, N_NAT_DETECTION_SOURCE_IP, (struct slice){hash, 20});
+    (void)natd_hash(p->rec->ike.spi_i, 0, &p->local, hash);
+    chain_notify(c, 0, (struct slice){0}, N_NAT_DETECTION_DESTINATION_IP, (struct slice){hash, 20});
+}
+
+static bool take_init_answer(struct peer *p)
+{
+    struct bench *b = p->bench;
+    struct slice raw = {p->init_response, b->answer_n};
+    const struct payload *ke, *nonce, *sa;
+    struct choice choice;
+    struct choice_rules rules = {.protocol = PROTOCOL_IKE};
+    uint8_t shared[DH_PUBLIC_MAX];
+
+    memcpy(p->init_response, b->answer, b->answer_n);
+    p->init_response_n = b->answer_n;
+    if (message_parse_header(raw, &p->answer) != ERR_OK ||
+        message_parse_chain(&p->answer, p->answer.first,
+                            (struct slice){raw.p + IKE_HEADER_BYTES, raw.n - IKE_HEADER_BYTES}) !=
+            ERR_OK)
+        return false;
+    ke = message_find(&p->answer, PAYLOAD_KE);
+    nonce = message_find(&p->answer, PAYLOAD_NONCE);
+    sa = message_find(&p->answer, PAYLOAD_SA);
+    if (!ke || !nonce || !sa || proposal_choose(sa->body, &rules, &choice) != ERR_OK)
+        return false;
+    memcpy(p->nonce_r, nonce->body.p, nonce->body.n);
+    p->nonce_r_n = nonce->body.n;
+    p->rec->ike.spi_r = p->answer.spi_r;
+    p->rec->ike.suite = choice.suite;
+    if (dh_derive(p->dh, (struct slice){ke->body.p + 4, ke->body.n - 4}, shared) != ERR_OK)
+        return false;
+    return keys_derive_ike(&p->rec->ike, (struct slice){p->nonce_i, sizeof p->nonce_i},
+                           (struct slice){p->nonce_r, p->nonce_r_n},
+                           (struct slice){shared, dh_public_len(p->ike.dh)}) == ERR_OK;
+}
+
+bool peer_init(struct peer *p)
+{
+    uint8_t payloads[4096], public_value[DH_PUBLIC_MAX];
+    struct writer w = writer_of(p->init_request, sizeof p->init_request);
+    struct chain c;
+
+    if (!p->dh)
+        p->dh = dh_generate(p->ike.dh);
+    (void)dh_public(p->dh, public_value);
+    chain_begin(&c, payloads, sizeof payloads);
+    peer_write_offer(&c, &p->ike, PROTOCOL_IKE, 0, false);
+    chain_open(&c, PAYLOAD_KE);
+    write_u16(&c.w, p->ike.dh);
+    write_u16(&c.w, 0);
+    write_bytes(&c.w, public_value, dh_public_len(p->ike.dh));
+    chain_open(&c, PAYLOAD_NONCE);
+    write_bytes(&c.w, p->nonce_i, sizeof p->nonce_i);
+    chain_close(&c);
+    if (p->natd)
+        add_natd(p, &c);
+    message_header(&w, p->rec->ike.spi_i, 0, c.first, IKE_SA_INIT, IKE_FLAG_INITIATOR, 0);
+    write_bytes(&w, c.w.p, c.w.n);
+    message_finish(&w);
+    p->init_request_n = w.n;
+    bench_datagram(p->bench, &p->local, &p->remote, (struct slice){w.p, w.n});
+    p->next_id = 1;
+    return p->bench->answer_n && take_init_answer(p);
+}
+
+static bool open_answer(struct peer *p)
+{
+    struct bench *b = p->bench;
+    struct message m;
+    size_t n;
+
+    if (b->answer_n == 0 ||
+        message_parse_header((struct slice){b->answer, b->answer_n}, &m) != ERR_OK ||
+        message_parse_chain(&m, m.first,
+                            (struct slice){b->answer + IKE_HEADER_BYTES,
+                                           b->answer_n - IKE_HEADER_BYTES}) != ERR_OK ||
+        m.n == 0 || sk_open(&p->rec->ike, &m, false, p->plain, &n) != ERR_OK)
+        return false;
+    p->answer = (struct message){.exchange = m.exchange, .id = m.id, .flags = m.flags};
+    return message_parse_chain(&p->answer, m.payloads[m.n - 1].next, (struct slice){p->plain, n}) ==
+           ERR_OK;
+}
+
+bool peer_request(struct peer *p, uint8_t exchange, const struct chain *inner)
+{
+    if (sk_seal(&p->rec->ike, true, exchange, 0, p->next_id, inner, p->iv++, &p->bench->engine->rng,
+                p->request, sizeof p->request, &p->request_n) != ERR_OK)
+        return false;
+    bench_datagram(p->bench, &p->local, &p->remote, (struct slice){p->request, p->request_n});
+    p->next_id++;
+    return open_answer(p);
+}
+
+bool peer_got_notify(const struct peer *p, uint16_t type)
+{
+    struct notify n;
+
+    return message_find_notify(&p->answer, type, &n);
+}
+
+static struct slice id_body(const struct peer *p, uint8_t out[4 + IKE_ID_MAX])
+{
+    struct writer w = writer_of(out, 4 + IKE_ID_MAX);
+    struct ip_addr ip;
+
+    write_u8(&w, p->id_type);
+    write_zeros(&w, 3);
+    if (p->id_type == ID_IPV4_ADDR && ip_parse(p->id, &ip))
+        write_bytes(&w, ip.b, 4);
+    else
+        write_bytes(&w, p->id, strlen(p->id));
+    return (struct slice){out, w.n};
+}
+
+static bool take_child(struct peer *p, struct slice nonce_i, struct slice nonce_r)
+{
+    const struct payload *sa = message_find(&p->answer, PAYLOAD_SA);
+    const struct payload *tsi = message_find(&p->answer, PAYLOAD_TSI);
+    struct choice_rules rules = {.protocol = PROTOCOL_ESP, .allow_null = true, .ignore_dh = true};
+    struct choice choice;
+
+    if (!sa || !tsi || proposal_choose(sa->body, &rules, &choice) != ERR_OK)
+        return false;
+    p->child = (struct child_record){
+        .suite = choice.suite, .spi_in = p->esp_spi, .spi_out = choice.peer_spi};
+    (void)ts_parse(tsi->body, &p->child.ts_remote);
+    return keys_derive_child(&p->rec->ike, nonce_i, nonce_r, (struct slice){0}, false, &p->child) ==
+           ERR_OK;
+}
+
+static bool gateway_is_authentic(struct peer *p)
+{
+    const struct payload *idr = message_find(&p->answer, PAYLOAD_IDR);
+    const struct payload *auth = message_find(&p->answer, PAYLOAD_AUTH);
+    uint8_t want[HASH_MAX];
+    size_t n;
+
+    return idr && auth &&
+           keys_auth_psk(&p->rec->ike, (struct slice){(const uint8_t *)p->psk, strlen(p->psk)},
+                         (struct slice){p->init_response, p->init_response_n},
+                         (struct slice){p->nonce_i, sizeof p->nonce_i}, &p->rec->ike.sk_pr,
+                         idr->body, want, &n) == ERR_OK &&
+           auth->body.n == 4 + n && crypto_equal(auth->body.p + 4, want, n);
+}
+
+bool peer_auth(struct peer *p)
+{
+    uint8_t payloads[4096], idb[4 + IKE_ID_MAX], auth[HASH_MAX];
+    struct slice id = id_body(p, idb);
+    struct chain c;
+    size_t n;
+
+    if (keys_auth_psk(&p->rec->ike, (struct slice){(const uint8_t *)p->psk, strlen(p->psk)},
+                      (struct slice){p->init_request, p->init_request_n},
+                      (struct slice){p->nonce_r, p->nonce_r_n}, &p->rec->ike.sk_pi, id, auth,
+                      &n) != ERR_OK)
+        return false;
+    chain_begin(&c, payloads, sizeof payloads);
+    chain_open(&c, PAYLOAD_IDI);
+    write_bytes(&c.w, id.p, id.n);
+    chain_open(&c, PAYLOAD_AUTH);
+    write_u8(&c.w, AUTH_SHARED_KEY);
+    write_zeros(&c.w, 3);
+    write_bytes(&c.w, auth, n);
+    chain_close(&c);
+    peer_write_offer(&c, &p->esp, PROTOCOL_ESP, p->esp_spi, p->esn_only);
+    ts_write(&c, PAYLOAD_TSI, &p->tsi);
+    ts_write(&c, PAYLOAD_TSR, &p->tsr);
+    if (!peer_request(p, IKE_AUTH, &c) || !gateway_is_authentic(p))
+        return false;
+    return take_child(p, (struct slice){p->nonce_i, sizeof p->nonce_i},
+                      (struct slice){p->nonce_r, p->nonce_r_n});
+}
+
+bool peer_rekey_child(struct peer *p, uint32_t old_spi)
+{
+    uint8_t payloads[4096], spi[4], nonce_i[32];
+    struct writer w = writer_of(spi, 4);
+    const struct payload *nonce;
+    struct chain c;
+
+    fill(&p->bench->rng_state, nonce_i, sizeof nonce_i);
+    write_u32(&w, old_spi);
+    p->esp_spi++;
+    chain_begin(&c, payloads, sizeof payloads);
+    chain_notify(&c, PROTOCOL_ESP, (struct slice){spi, 4}, N_REKEY_SA, (struct slice){0});
+    peer_write_offer(&c, &p->esp, PROTOCOL_ESP, p->esp_spi, p->esn_only);
+    chain_open(&c, PAYLOAD_NONCE);
+    write_bytes(&c.w, nonce_i, sizeof nonce_i);
+    ts_write(&c, PAYLOAD_TSI, &p->tsi);
+    ts_write(&c, PAYLOAD_TSR, &p->tsr);
+    if (!peer_request(p, CREATE_CHILD_SA, &c))
+        return false;
+    nonce = message_find(&p->answer, PAYLOAD_NONCE);
+    return nonce && take_child(p, (struct slice){nonce_i, sizeof nonce_i}, nonce->body);
+}
+
+static bool delete_request(struct peer *p, uint8_t protocol, uint32_t spi)
+{
+    uint8_t payloads[64];
+    struct chain c;
+
+    chain_begin(&c, payloads, sizeof payloads);
+    chain_open(&c, PAYLOAD_DELETE);
+    write_u8(&c.w, protocol);
+    write_u8(&c.w, protocol == PROTOCOL_ESP ? 4 : 0);
+    write_u16(&c.w, protocol == PROTOCOL_ESP ? 1 : 0);
+    if (protocol == PROTOCOL_ESP)
+        write_u32(&c.w, spi);
+    chain_close(&c);
+    return peer_request(p, INFORMATIONAL, &c);
+}
+
+bool peer_delete_child(struct peer *p, uint32_t spi)
+{
+    return delete_request(p, PROTOCOL_ESP, spi);
+}
+
+bool peer_delete_ike(struct peer *p)
+{
+    return delete_request(p, PROTOCOL_IKE, 0);
+}
+
+bool peer_dpd(struct peer *p)
+{
+    struct chain c;
+
+    chain_begin(&c, NULL, 0);
+    return peer_request(p, INFORMATIONAL, &c);
+}

@@ -1,0 +1,81 @@
+/* A customer's router for tests: just enough of an IKEv2 initiator to hold a
+ * conversation with one engine in the same process, with a fixed clock and rng. */
+#ifndef TESTS_UNIT_IKE_PEER_H
+#define TESTS_UNIT_IKE_PEER_H
+
+#include "ike/internal.h"
+
+/* The engine's surroundings. */
+struct bench {
+    struct ike_engine *engine;
+    struct now now;
+    uint64_t rng_state, next_iv;
+    bool no_iv;        /* next_iv says no */
+    bool hold_commits; /* COMMITs are kept in held_commit instead of being answered */
+    uint64_t held_commit;
+    uint8_t answer[IKE_MESSAGE_MAX]; /* the last SEND of the engine */
+    size_t answer_n;
+    unsigned answers, commits, failures;
+    char reason[IKE_TEXT_MAX];
+    struct id128 failed_tunnel;
+    struct record *records[64]; /* the last COMMIT's */
+    size_t n_records;
+    struct endpoint answer_local, answer_peer;
+};
+
+extern const char bench_tunnel_hex[];
+extern const char bench_account[];
+extern const char bench_psk[];
+
+void bench_open(struct bench *b);
+void bench_close(struct bench *b);
+void bench_datagram(struct bench *b, const struct endpoint *local, const struct endpoint *peer,
+                    struct slice bytes);
+void bench_tick(struct bench *b, uint64_t advance_us);
+void bench_commit_held(struct bench *b);
+/* The last committed record of a kind and state, or NULL. */
+const struct record *bench_record(const struct bench *b, enum record_kind kind,
+                                  enum sa_state state);
+
+struct peer {
+    struct bench *bench;
+    struct endpoint local, remote; /* the gateway's and ours */
+    struct record *rec;            /* RECORD_IKE, as the initiator sees it */
+    struct suite ike, esp;         /* what it offers */
+    struct dh_key *dh;
+    uint8_t nonce_i[32], nonce_r[IKE_NONCE_MAX];
+    size_t nonce_r_n;
+    uint8_t init_request[REQUEST_KEPT_MAX], init_response[IKE_MESSAGE_MAX];
+    size_t init_request_n, init_response_n;
+    uint8_t request[IKE_MESSAGE_MAX]; /* the last one, for retransmits */
+    size_t request_n;
+    uint8_t plain[IKE_MESSAGE_MAX];
+    struct message answer; /* the last one, opened: its inner payloads */
+    uint32_t next_id, esp_spi;
+    uint64_t iv;
+    uint8_t id_type;
+    char id[IKE_ID_MAX];
+    const char *psk;
+    bool natd, natd_fake, esn_only;
+    struct selector_list tsi, tsr;
+    struct child_record child; /* the last negotiated */
+};
+
+void peer_open(struct peer *p, struct bench *b);
+void peer_close(struct peer *p);
+/* Sends IKE_SA_INIT; true when a normal answer came. Otherwise `answer` holds the notify. */
+bool peer_init(struct peer *p);
+/* Sends IKE_AUTH and checks the answer's AUTH; true when an answer without errors came. */
+bool peer_auth(struct peer *p);
+/* Seals a chain and sends it as the next request; true when an answer came and was opened. */
+bool peer_request(struct peer *p, uint8_t exchange, const struct chain *inner);
+bool peer_rekey_child(struct peer *p, uint32_t old_spi);
+bool peer_delete_child(struct peer *p, uint32_t spi);
+bool peer_delete_ike(struct peer *p);
+bool peer_dpd(struct peer *p);
+bool peer_got_notify(const struct peer *p, uint16_t type);
+void peer_write_offer(struct chain *c, const struct suite *s, uint8_t protocol, uint32_t spi,
+                      bool esn_only);
+struct suite suite_of(uint16_t encr, uint16_t bits, uint16_t prf, uint16_t integ, uint16_t dh);
+
+#endif
