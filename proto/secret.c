@@ -4,6 +4,7 @@
 #include "proto/secret.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -12,19 +13,20 @@
 #include "proto/err.h"
 #include "proto/log.h"
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_ADDRESS_SANITIZER 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define UNDER_ADDRESS_SANITIZER 1
+#endif
+
 enum {
     SMALLEST_SHIFT = 6, /* 64 bytes */
     LARGEST_SHIFT = 17, /* 128 KiB, one run */
     RUN_BYTES = 1 << LARGEST_SHIFT,
     CLASSES = LARGEST_SHIFT - SMALLEST_SHIFT + 1,
 };
-
-struct free_piece {
-    struct free_piece *next;
-};
-
-static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct free_piece *pool[CLASSES];
 
 int secret_set(struct secret *s, const void *bytes, size_t n)
 {
@@ -56,6 +58,28 @@ static int class_of(size_t n)
         shift++;
     return shift - SMALLEST_SHIFT;
 }
+
+#ifdef UNDER_ADDRESS_SANITIZER
+/* The sanitizer must see each piece as an allocation of its own, or it would miss overruns,
+ * uses after free and leaks in all that lives here. */
+void *secret_alloc(size_t n)
+{
+    return class_of(n) < CLASSES ? calloc(1, n ? n : 1) : NULL;
+}
+
+void secret_free(void *bytes, size_t n)
+{
+    if (bytes)
+        wipe(bytes, n);
+    free(bytes);
+}
+#else
+struct free_piece {
+    struct free_piece *next;
+};
+
+static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct free_piece *pool[CLASSES];
 
 /* Adds one run of pages to a class. Locking may be refused (RLIMIT_MEMLOCK):
  * that is said once and the memory is used all the same. */
@@ -112,6 +136,7 @@ void secret_free(void *bytes, size_t n)
     pool[class] = f;
     pthread_mutex_unlock(&pool_lock);
 }
+#endif
 
 int secret_harden_process(void)
 {
