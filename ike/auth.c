@@ -61,7 +61,7 @@ void auth_derived(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job)
     if (rc != ERR_OK) {
         snprintf(e->reason, sizeof e->reason, "bad_ke: %s", err_text(rc));
         act_failure(e, NULL, &rq, e->reason);
-        sa_forget(e, sa);
+        ike_sa_forget(e, sa);
         return;
     }
     if (message_parse_header(raw, &rq.m) == ERR_OK &&
@@ -99,7 +99,7 @@ static void auth_refuse(struct ike_engine *e, struct ike_sa *sa, const struct re
     e->stats.auth_failed++;
     act_failure(e, tunnel, rq, reason);
     answer_error(e, sa, rq, type, (struct slice){0});
-    sa_close(e, sa);
+    ike_sa_close(e, sa);
 }
 
 /* The IKE record as it is from IKE_AUTH on. */
@@ -174,7 +174,7 @@ static void auth_accept(struct ike_engine *e, struct ike_sa *sa, const struct re
                       (struct slice){sa->init_response.p, sa->init_response.n}, cr.nonce_i,
                       &sa->rec->ike.sk_pr, id_body, auth, &n) != ERR_OK) {
         record_free(child);
-        sa_forget(e, sa);
+        ike_sa_forget(e, sa);
         return;
     }
     chain_open(&c, PAYLOAD_AUTH);
@@ -187,13 +187,13 @@ static void auth_accept(struct ike_engine *e, struct ike_sa *sa, const struct re
     else if (error)
         chain_error(&c, error);
     if (answer_seal(e, sa, rq, &c) != ERR_OK || group_add(e, sa->rec) != ERR_OK ||
-        (child && (group_add(e, child) != ERR_OK || sa_add_child(sa, child) != ERR_OK))) {
+        (child && (group_add(e, child) != ERR_OK || ike_sa_add_child(sa, child) != ERR_OK))) {
         record_free(child);
         group_drop(e);
-        sa_forget(e, sa);
+        ike_sa_forget(e, sa);
         return;
     }
-    sa_drop_half_open_parts(e, sa);
+    ike_sa_drop_half_open_parts(e, sa);
     sa->phase = PHASE_ESTABLISHED;
     e->stats.established++;
     e->stats.auth_ok++;
@@ -257,7 +257,7 @@ static void auth_open(struct ike_engine *e, struct ike_sa *sa, const struct requ
         act_failure(e, NULL, rq, "unsupported_critical_payload in IKE_AUTH");
         answer_error(e, sa, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD,
                      (struct slice){&inner.bad_critical, 1});
-        sa_close(e, sa);
+        ike_sa_close(e, sa);
     } else if (rc != ERR_OK) {
         auth_refuse(e, sa, rq, N_INVALID_SYNTAX, NULL, "malformed_ike_auth: bad payload chain");
     } else {

@@ -166,7 +166,7 @@ static void answer_new_child(struct ike_engine *e, struct ike_sa *sa, const stru
     ts_write(&c, PAYLOAD_TSI, &child->child.ts_remote);
     ts_write(&c, PAYLOAD_TSR, &child->child.ts_local);
     if (answer_seal(e, sa, rq, &c) != ERR_OK || group_add(e, sa->rec) != ERR_OK ||
-        group_add(e, child) != ERR_OK || sa_add_child(sa, child) != ERR_OK) {
+        group_add(e, child) != ERR_OK || ike_sa_add_child(sa, child) != ERR_OK) {
         record_free(child);
         group_drop(e);
         return;

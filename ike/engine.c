@@ -129,7 +129,7 @@ void group_commit(struct ike_engine *e, struct ike_sa *sa)
 
 /* ---- the table of IKE SAs ---- */
 
-struct ike_sa *sa_new(struct ike_engine *e)
+struct ike_sa *ike_sa_new(struct ike_engine *e)
 {
     struct ike_sa *sa = secret_alloc(sizeof *sa);
 
@@ -144,7 +144,7 @@ struct ike_sa *sa_new(struct ike_engine *e)
     return sa;
 }
 
-struct ike_sa *sa_find(const struct ike_engine *e, uint64_t our_spi)
+struct ike_sa *ike_sa_find(const struct ike_engine *e, uint64_t our_spi)
 {
     struct ike_sa *sa;
 
@@ -152,7 +152,7 @@ struct ike_sa *sa_find(const struct ike_engine *e, uint64_t our_spi)
     return sa;
 }
 
-void sa_drop_half_open_parts(struct ike_engine *e, struct ike_sa *sa)
+void ike_sa_drop_half_open_parts(struct ike_engine *e, struct ike_sa *sa)
 {
     if (sa->by_init.tbl) {
         HASH_DELETE(by_init, e->by_init, sa);
@@ -168,20 +168,20 @@ void sa_drop_half_open_parts(struct ike_engine *e, struct ike_sa *sa)
     }
 }
 
-static void sa_free(struct ike_sa *sa)
+static void ike_sa_free(struct ike_sa *sa)
 {
     while (sa->n_children)
-        sa_remove_child(sa, sa->n_children - 1);
+        ike_sa_remove_child(sa, sa->n_children - 1);
     free(sa->children);
     record_free(sa->rec);
     secret_free(sa, sizeof *sa);
 }
 
-void sa_forget(struct ike_engine *e, struct ike_sa *sa)
+void ike_sa_forget(struct ike_engine *e, struct ike_sa *sa)
 {
     if (sa->phase == PHASE_ESTABLISHED)
         e->stats.established--;
-    sa_drop_half_open_parts(e, sa);
+    ike_sa_drop_half_open_parts(e, sa);
     if (sa->commit) {
         HASH_DELETE(by_commit, e->by_commit, sa);
         sa->commit = 0;
@@ -191,18 +191,18 @@ void sa_forget(struct ike_engine *e, struct ike_sa *sa)
     e->doomed = sa;
 }
 
-void sa_close(struct ike_engine *e, struct ike_sa *sa)
+void ike_sa_close(struct ike_engine *e, struct ike_sa *sa)
 {
     if (sa->phase == PHASE_ESTABLISHED)
         e->stats.established--;
-    sa_drop_half_open_parts(e, sa);
+    ike_sa_drop_half_open_parts(e, sa);
     while (sa->n_children)
-        sa_remove_child(sa, sa->n_children - 1);
+        ike_sa_remove_child(sa, sa->n_children - 1);
     sa->phase = PHASE_CLOSED;
     sa->until_us = e->now.mono_us + LINGER_S * 1000000ULL;
 }
 
-int sa_add_child(struct ike_sa *sa, struct record *child)
+int ike_sa_add_child(struct ike_sa *sa, struct record *child)
 {
     if (sa->n_children == sa->cap_children) {
         size_t cap = sa->cap_children ? 2 * sa->cap_children : 2;
@@ -217,7 +217,7 @@ int sa_add_child(struct ike_sa *sa, struct record *child)
     return ERR_OK;
 }
 
-void sa_remove_child(struct ike_sa *sa, size_t i)
+void ike_sa_remove_child(struct ike_sa *sa, size_t i)
 {
     record_free(sa->children[i]);
     sa->children[i] = sa->children[--sa->n_children];
@@ -229,7 +229,7 @@ static void free_doomed(struct ike_engine *e)
         struct ike_sa *sa = e->doomed;
 
         e->doomed = sa->next_doomed;
-        sa_free(sa);
+        ike_sa_free(sa);
     }
 }
 
@@ -283,7 +283,7 @@ void ike_free(struct ike_engine *engine)
     {
         if (sa->phase == PHASE_DERIVING)
             sa->phase = PHASE_KEYED; /* no job runs any more: its key may go */
-        sa_forget(engine, sa);
+        ike_sa_forget(engine, sa);
     }
     free_doomed(engine);
     for (size_t p = 0; p < 2; p++)
@@ -397,7 +397,7 @@ static void on_datagram(struct ike_engine *e, const struct ike_event *event)
             sa_init_request(e, &rq);
         return;
     }
-    sa = sa_find(e, rq.m.flags & IKE_FLAG_INITIATOR ? rq.m.spi_r : rq.m.spi_i);
+    sa = ike_sa_find(e, rq.m.flags & IKE_FLAG_INITIATOR ? rq.m.spi_r : rq.m.spi_i);
     if (!sa || rq.m.spi_i != sa->rec->ike.spi_i || rq.m.spi_r != sa->rec->ike.spi_r ||
         rq.m.n == 0 || rq.m.payloads[rq.m.n - 1].type != PAYLOAD_SK)
         return;
@@ -418,12 +418,12 @@ static void on_committed(struct ike_engine *e, uint64_t commit)
     sa->commit = 0;
     answer_send(e, sa);
     if (sa->close_after_commit)
-        sa_close(e, sa);
+        ike_sa_close(e, sa);
 }
 
 static void on_job(struct ike_engine *e, struct ike_job *job)
 {
-    struct ike_sa *sa = job->our_spi ? sa_find(e, job->our_spi) : NULL;
+    struct ike_sa *sa = job->our_spi ? ike_sa_find(e, job->our_spi) : NULL;
 
     if (job->kind == JOB_KEYGEN) {
         struct key_pool *pool = &e->pools[job->group == e->pools[0].group ? 0 : 1];
@@ -450,22 +450,22 @@ static void on_record(struct ike_engine *e, const struct record *r)
     struct ike_sa *sa;
 
     if (r->kind == RECORD_IKE) {
-        sa = sa_find(e, ike_record_spi(&r->ike));
+        sa = ike_sa_find(e, ike_record_spi(&r->ike));
         if (sa && sa->phase == PHASE_ESTABLISHED && !sa->commit &&
             (r->ike.state == SA_DELETED || term_compare(&r->ike.term, &sa->rec->ike.term) > 0))
-            sa_forget(e, sa);
+            ike_sa_forget(e, sa);
         return;
     }
     if (r->kind != RECORD_CHILD)
         return;
-    sa = sa_find(e, r->child.ike_spi);
+    sa = ike_sa_find(e, r->child.ike_spi);
     for (size_t i = 0; sa && i < sa->n_children; i++) {
         struct child_record *mine = &sa->children[i]->child;
 
         if (mine->spi_in != r->child.spi_in)
             continue;
         if (r->child.state == SA_DELETED) {
-            sa_remove_child(sa, i);
+            ike_sa_remove_child(sa, i);
             return;
         }
         mine->confirmed |= r->child.confirmed;
@@ -489,15 +489,15 @@ static void on_tick(struct ike_engine *e)
             continue;
         if (sa->phase == PHASE_CLOSED) {
             if (e->now.mono_us >= sa->until_us)
-                sa_forget(e, sa);
+                ike_sa_forget(e, sa);
         } else if (sa->phase < PHASE_ESTABLISHED) {
             if (e->now.mono_us - sa->began_us >= half_open_us)
-                sa_forget(e, sa);
+                ike_sa_forget(e, sa);
         } else if (e->now.wall_ms >= sa->rec->ike.not_after_ms && e->n_group == 0) {
             log_info("ike", "IKE SA 0x%016" PRIx64 " reached its lifetime", sa->our_spi);
             group_add_deletion(e, sa);
             group_commit(e, NULL);
-            sa_forget(e, sa);
+            ike_sa_forget(e, sa);
         }
     }
 }
@@ -538,9 +538,9 @@ int ike_restore(struct ike_engine *engine, const struct record *ike,
     struct ike_sa *sa;
 
     engine->now = now;
-    if (sa_find(engine, ike_record_spi(&ike->ike)))
+    if (ike_sa_find(engine, ike_record_spi(&ike->ike)))
         return ERR_EXISTS;
-    sa = sa_new(engine);
+    sa = ike_sa_new(engine);
     if (!sa)
         return ERR_NOMEM;
     record_free(sa->rec);
@@ -548,14 +548,14 @@ int ike_restore(struct ike_engine *engine, const struct record *ike,
     for (size_t i = 0; sa->rec && i < n_children; i++) {
         struct record *copy = record_clone(children[i]);
 
-        if (!copy || sa_add_child(sa, copy) != ERR_OK) {
+        if (!copy || ike_sa_add_child(sa, copy) != ERR_OK) {
             record_free(copy);
             record_free(sa->rec);
             sa->rec = NULL;
         }
     }
     if (!sa->rec) {
-        sa_free(sa);
+        ike_sa_free(sa);
         return ERR_NOMEM;
     }
     sa->our_spi = ike_record_spi(&ike->ike);
@@ -568,7 +568,7 @@ int ike_restore(struct ike_engine *engine, const struct record *ike,
 
 bool ike_owns(const struct ike_engine *engine, uint64_t our_spi)
 {
-    return sa_find(engine, our_spi) != NULL;
+    return ike_sa_find(engine, our_spi) != NULL;
 }
 
 void ike_get_stats(const struct ike_engine *engine, struct ike_stats *out)

@@ -49,7 +49,7 @@ static int group_add_tombstone(struct ike_engine *e, const struct record *r)
 void group_add_deleted_child(struct ike_engine *e, struct ike_sa *sa, size_t i)
 {
     (void)group_add_tombstone(e, sa->children[i]);
-    sa_remove_child(sa, i);
+    ike_sa_remove_child(sa, i);
 }
 
 void group_add_deletion(struct ike_engine *e, struct ike_sa *sa)

@@ -136,13 +136,14 @@ int group_add(struct ike_engine *e, const struct record *r);
 /* Emits the group as one COMMIT. With `sa` its answer is held until then. */
 void group_commit(struct ike_engine *e, struct ike_sa *sa);
 void group_drop(struct ike_engine *e);
-struct ike_sa *sa_new(struct ike_engine *e);
-void sa_forget(struct ike_engine *e, struct ike_sa *sa); /* out of the tables; freed a step later */
-void sa_close(struct ike_engine *e, struct ike_sa *sa);  /* PHASE_CLOSED, lingering */
-struct ike_sa *sa_find(const struct ike_engine *e, uint64_t our_spi);
-void sa_drop_half_open_parts(struct ike_engine *e, struct ike_sa *sa);
-int sa_add_child(struct ike_sa *sa, struct record *child);
-void sa_remove_child(struct ike_sa *sa, size_t i);
+struct ike_sa *ike_sa_new(struct ike_engine *e);
+void ike_sa_forget(struct ike_engine *e,
+                   struct ike_sa *sa); /* out of the tables; freed a step later */
+void ike_sa_close(struct ike_engine *e, struct ike_sa *sa); /* PHASE_CLOSED, lingering */
+struct ike_sa *ike_sa_find(const struct ike_engine *e, uint64_t our_spi);
+void ike_sa_drop_half_open_parts(struct ike_engine *e, struct ike_sa *sa);
+int ike_sa_add_child(struct ike_sa *sa, struct record *child);
+void ike_sa_remove_child(struct ike_sa *sa, size_t i);
 
 /* answer.c: seals `inner` as the answer to rq and stores it as the SA's last response. */
 int answer_seal(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,

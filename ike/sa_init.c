@@ -147,7 +147,7 @@ static uint64_t draw_spi(struct ike_engine *e, uint64_t spi_i)
 
     do
         spi = spi_make(&e->config.spi_key, e->config.slot, rng_u32(&e->rng), spi_i);
-    while (spi == 0 || sa_find(e, spi));
+    while (spi == 0 || ike_sa_find(e, spi));
     return spi;
 }
 
@@ -225,7 +225,7 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
         refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
         return;
     }
-    sa = sa_new(e);
+    sa = ike_sa_new(e);
     if (!sa)
         return;
     rules.ke_group = offered_group(ke);
@@ -251,7 +251,7 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
         sa->dh = pool->keys[--pool->n];
         sa_init_continue(e, sa);
     } else if (!start_keygen(e, sa->group, sa->our_spi)) {
-        sa_forget(e, sa);
+        ike_sa_forget(e, sa);
     }
 }
 
@@ -263,7 +263,7 @@ void sa_init_continue(struct ike_engine *e, struct ike_sa *sa)
     struct chain c;
 
     if (dh_public(sa->dh, public_value) != ERR_OK) {
-        sa_forget(e, sa);
+        ike_sa_forget(e, sa);
         return;
     }
     chain_begin(&c, e->inner, sizeof e->inner);
@@ -287,7 +287,7 @@ void sa_init_continue(struct ike_engine *e, struct ike_sa *sa)
     write_bytes(&w, c.w.p, c.w.n);
     message_finish(&w);
     if (w.bad || c.w.bad || blob_set(&sa->init_response, w.p, w.n) != ERR_OK) {
-        sa_forget(e, sa);
+        ike_sa_forget(e, sa);
         return;
     }
     sa->phase = PHASE_INIT_SENT;
