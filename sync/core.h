@@ -1,0 +1,229 @@
+/* The inside of the replication core, shared by core*.c alone. core.c opens with the whole
+ * picture; each section below names its file. All on the loop thread. */
+#ifndef SYNC_CORE_H
+#define SYNC_CORE_H
+
+#include "proto/codec.h"
+#include "sync/frame.h"
+#include "sync/records.h"
+#include "sync/sync.h"
+
+enum {
+    ANNOUNCE_EVERY_MS = 100,      /* at the latest */
+    ANNOUNCE_BARRIER_MS = 20,     /* at the latest while a barrier waits: a lost Update shows sooner */
+    HEARSAY_GRACE_MS = 30,        /* a third member's vector may be ahead of what is under way to us */
+    PULL_TIMEOUT_MS = 3000,       /* the transport reports failures sooner */
+    PULL_RETRY_MS = 50,           /* after a failed pull */
+    PULL_IDLE_MS = 500,           /* after one that brought nothing */
+    SNAPSHOT_IDLE_MS = 5000,
+    SNAPSHOTS_MAX = 4,
+    PAGE_BYTES = 96 * 1024,       /* of records in a pull page or an Update */
+    CANDIDATES_MAX = 4,           /* unproven incarnations remembered per member */
+    UNSYNCED_MS = 1000,           /* lacking something for so long ends being synced */
+    ENDPOINT_KEEP_MS = 86400000,  /* an endpoint record whose Child SA is unknown */
+    EPOCH_RAISE_EVERY_MS = 1000,
+};
+
+/* An incarnation that sent authentic frames but none yet that names ours. */
+struct candidate {
+    struct id128 incarnation;
+    uint64_t heard_us;
+};
+
+/* What its last Announce leaves us to fetch. */
+struct lack {
+    size_t entries;     /* log positions that it has and we do not */
+    bool direct;        /* its own log is among them: lost, not under way */
+    uint64_t since_us;
+};
+
+struct peer {
+    uint16_t slot;
+    bool believed;
+    struct id128 incarnation; /* while believed */
+    struct frame_window windows[3]; /* by channel - 1 */
+    struct candidate candidates[CANDIDATES_MAX];
+    size_t n_candidates;
+    struct id128 *retired; /* every incarnation that was believed before */
+    size_t n_retired, cap_retired;
+    uint64_t heard_us;     /* its last believed frame */
+    uint64_t heard_any_us; /* the same at any live member */
+    bool announced;        /* the fields below are of this incarnation */
+    uint64_t announce_number; /* frame number of the last Announce */
+    struct codec_announce says; /* owned */
+    uint64_t pending_ack, pending_head; /* our log as it said, and its head then */
+    uint64_t acked;        /* our log, once our vector covered that head */
+    struct lack lack;
+    uint64_t pull_failed_us;
+    enum member_state told; /* the state last reported by a MEMBER effect */
+};
+
+struct unsent { /* a record of our own log that waits for the next Update */
+    struct held *held;
+    bool group_start;
+};
+
+struct barrier {
+    uint64_t id, ticket, seq; /* wanted: journaled, and acknowledged up to */
+    uint64_t started_us;
+    struct fence {
+        uint64_t spi;
+        struct term term;
+        uint8_t state; /* as we left it */
+    } *fences; /* the IKE SAs of the group: these terms must not be overtaken */
+    size_t n_fences;
+};
+
+struct pull {
+    bool active;
+    bool progress; /* it brought something */
+    struct peer *from;
+    struct id128 incarnation;
+    uint64_t request, nonce, snapshot, cursor;
+    uint64_t sent_us;
+};
+
+struct snapshot { /* what a puller pages through */
+    uint64_t id; /* 0: free */
+    struct id128 requester;
+    uint64_t used_us;
+    struct held **held;
+    size_t n;
+    struct log_position *vector;
+    size_t n_vector;
+};
+
+struct sync_core {
+    struct sync_config config; /* without keys: the box has them */
+    struct rng rng;
+    struct now now;
+    struct id128 incarnation;
+    struct frame_box *box;
+    uint64_t started_us;
+    bool recovered, journal_empty;
+
+    struct table *table;
+    struct origin *self; /* our own log: seq is the head */
+    struct peer peers[SYNC_MEMBERS_MAX];
+    size_t n_peers;
+
+    /* effects of this step (core_out.c) */
+    struct sync_effect *fx;
+    size_t n_fx, cap_fx;
+    struct held **fx_held; /* records that effects borrow */
+    size_t n_fx_held, cap_fx_held;
+    uint8_t **buffers; /* bytes that effects borrow */
+    size_t n_buffers, cap_buffers;
+    uint8_t *plain_in, *plain_out; /* FRAME_MAX_BYTES each, secret_alloc'ed */
+
+    /* what waits for the end of the turn */
+    struct sync_batch *batch;
+    size_t cap_batch;
+    uint64_t last_ticket, journaled;
+    bool journal_failed; /* the disk refuses at the moment */
+    bool journal_torn;   /* a record could not be handed to it: its vector stands still */
+    struct unsent *unsent;
+    size_t n_unsent, cap_unsent;
+    bool announce_wanted;
+    uint64_t announced_us;
+
+    /* epochs (core_epoch.c) */
+    uint32_t epoch;             /* granted */
+    uint32_t epoch_asked;       /* in the journal's hands, 0 none */
+    uint64_t epoch_ticket, epoch_asked_us;
+    uint32_t epochs_seen[SLOT_MAX + 1];
+    bool epoch_exhausted_told;
+
+    struct barrier *barriers;
+    size_t n_barriers, cap_barriers;
+    struct pull pull;
+    uint64_t pull_retry_us, next_request;
+    struct snapshot snapshots[SNAPSHOTS_MAX];
+
+    bool ready, was_ready, draining, synced;
+    uint64_t lacking_since_us; /* 0: nothing is lacking */
+    enum member_state told;
+    struct sync_stats stats;
+};
+
+static inline uint64_t ms_us(uint64_t ms)
+{
+    return ms * 1000;
+}
+/* Microseconds since `then`; 0 for a time yet to come. */
+static inline uint64_t since_us(const struct sync_core *core, uint64_t then)
+{
+    return core->now.mono_us > then ? core->now.mono_us - then : 0;
+}
+/* Grows an array of `size`d elements to hold one more; false when out of memory. */
+bool array_room(void *array, size_t n, size_t *cap, size_t size);
+
+/* ---- core_out.c: effects, journal batch, Updates ---- */
+void out_begin(struct sync_core *core); /* gives back what the last step lent */
+void out_free(struct sync_core *core);
+struct sync_effect *out_add(struct sync_core *core, enum sync_effect_kind kind); /* NULL: no memory */
+void out_record(struct sync_core *core, struct held *held);
+/* Seals a message; {NULL, 0} when it cannot be. Lives until the next step. */
+struct slice out_seal(struct sync_core *core, enum frame_channel channel, uint16_t to_slot,
+                      const struct frame_binding *reply_to, const struct codec_message *m);
+void out_publish(struct sync_core *core, uint16_t to_slot, const struct codec_message *m);
+/* Adds a record to the batch that this turn journals. */
+void out_journal(struct sync_core *core, const struct record *r);
+/* The ticket under which all journalled so far in this turn will be durable. */
+uint64_t out_ticket(struct sync_core *core);
+struct sync_batch *out_journal_batch(struct sync_core *core); /* made on demand; NULL: no memory */
+void out_unsent(struct sync_core *core, struct held *held, bool group_start);
+/* An upper bound of a record's encoding, in bytes. */
+size_t out_size_bound(const struct record *r);
+void out_flush(struct sync_core *core);
+
+/* ---- core_log.c: records in, joined ---- */
+void log_recover(struct sync_core *core, struct sync_recovery *recovery);
+void log_put(struct sync_core *core, struct record **group, size_t n, uint64_t barrier);
+/* A record from another member, with its position; takes it. */
+void log_merge(struct sync_core *core, struct record *r);
+void log_update(struct sync_core *core, struct peer *from, struct codec_update *u);
+/* All of a log up to pos is applied; false when that is no news. */
+bool log_covered(struct sync_core *core, const struct log_position *pos);
+void log_expire(struct sync_core *core);
+/* Our vector; *n entries, to be freed. NULL when out of memory. */
+struct log_position *log_vector(const struct sync_core *core, size_t *n);
+uint64_t log_applied(const struct sync_core *core, const struct id128 *origin);
+
+/* ---- core_peers.c: frames in, belief, liveness, announcements ---- */
+void peers_frame(struct sync_core *core, struct slice bytes);
+void peers_request(struct sync_core *core, struct slice bytes, uint64_t request);
+void peers_reply(struct sync_core *core, struct slice bytes, uint64_t request);
+struct peer *peers_find(struct sync_core *core, uint16_t slot);
+bool peer_live(const struct sync_core *core, const struct peer *p);
+enum member_state peer_state(const struct sync_core *core, const struct peer *p);
+enum member_state own_state(const struct sync_core *core);
+void peers_stall(struct sync_core *core, uint64_t stall_us);
+void peers_tell(struct sync_core *core); /* MEMBER effects for what changed */
+void peers_announce(struct sync_core *core);
+void peers_free(struct sync_core *core);
+
+/* ---- core_pull.c: the one repair, both sides; synced ---- */
+void pull_look(struct sync_core *core, struct peer *p); /* what do we lack of what it says? */
+void pull_look_all(struct sync_core *core);
+void pull_step(struct sync_core *core);
+void pull_answer(struct sync_core *core, struct peer *from, const struct codec_pull_request *q,
+                 uint64_t request);
+void pull_page(struct sync_core *core, struct codec_pull_reply *page);
+void pull_fail(struct sync_core *core);
+void pull_free(struct sync_core *core);
+void synced_step(struct sync_core *core);
+
+/* ---- core_barrier.c ---- */
+/* The caller sets what it waits for; NULL when out of memory. Not across another add. */
+struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *const *group,
+                            size_t n);
+void barrier_acks(struct sync_core *core); /* our vector or theirs moved */
+void barrier_step(struct sync_core *core);
+void barrier_free(struct sync_core *core);
+
+/* ---- core_epoch.c ---- */
+void epoch_saw(struct sync_core *core, uint16_t slot, uint32_t epoch);
+void epoch_step(struct sync_core *core);
+
+#endif

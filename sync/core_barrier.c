@@ -1,0 +1,116 @@
+/* Barriers: an answer of ours to a customer waits here until its records would survive us. */
+#include <stdlib.h>
+
+#include "proto/log.h"
+#include "sync/core.h"
+#include "sync/join.h"
+
+static void drop(struct sync_core *core, size_t i)
+{
+    free(core->barriers[i].fences);
+    core->n_barriers--;
+    for (; i < core->n_barriers; i++)
+        core->barriers[i] = core->barriers[i + 1];
+}
+
+void barrier_free(struct sync_core *core)
+{
+    while (core->n_barriers)
+        drop(core, core->n_barriers - 1);
+    free(core->barriers);
+}
+
+struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *const *group,
+                            size_t n)
+{
+    struct barrier b = {.id = id, .started_us = core->now.mono_us};
+
+    if (!array_room(&core->barriers, core->n_barriers, &core->cap_barriers, sizeof *core->barriers))
+        return NULL;
+    b.fences = calloc(n ? n : 1, sizeof *b.fences);
+    if (!b.fences)
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        if (group[i] && group[i]->kind == RECORD_IKE)
+            b.fences[b.n_fences++] = (struct fence){
+                record_key(group[i]), group[i]->ike.term, group[i]->ike.state};
+    core->barriers[core->n_barriers] = b;
+    return &core->barriers[core->n_barriers++];
+}
+
+void barrier_acks(struct sync_core *core)
+{
+    for (size_t i = 0; i < core->n_peers; i++) {
+        struct peer *p = &core->peers[i];
+        if (p->announced && p->pending_ack > p->acked &&
+            log_applied(core, &p->incarnation) >= p->pending_head)
+            p->acked = p->pending_ack;
+    }
+}
+
+/* Has another term taken one of the SAs, or a deletion that was not ours? */
+static bool overtaken(const struct sync_core *core, const struct barrier *b)
+{
+    for (size_t i = 0; i < b->n_fences; i++) {
+        const struct entry *e = table_find(core->table, RECORD_IKE, b->fences[i].spi);
+        if (e && (term_compare(&e->held->r->ike.term, &b->fences[i].term) != 0 ||
+                  e->held->r->ike.state > b->fences[i].state))
+            return true;
+    }
+    return false;
+}
+
+static void name_laggards(const struct sync_core *core, const struct barrier *b,
+                          struct sync_effect *fx)
+{
+    if (core->journaled < b->ticket)
+        fx->laggards[fx->n_laggards++] = core->config.slot;
+    for (size_t i = 0; i < core->n_peers; i++)
+        if (peer_live(core, &core->peers[i]) && core->peers[i].acked < b->seq &&
+            fx->n_laggards < SYNC_MEMBERS_MAX)
+            fx->laggards[fx->n_laggards++] = core->peers[i].slot;
+}
+
+static void finish(struct sync_core *core, size_t i, bool timed_out, bool superseded)
+{
+    const struct barrier *b = &core->barriers[i];
+    struct sync_effect *fx = out_add(core, SYNC_FX_BARRIER);
+
+    if (!fx)
+        return; /* again at the next step */
+    fx->barrier = b->id;
+    fx->timed_out = timed_out;
+    fx->superseded = superseded;
+    fx->barrier_us = since_us(core, b->started_us);
+    if (timed_out)
+        name_laggards(core, b, fx);
+    core->stats.barriers++;
+    core->stats.barrier_timeouts += timed_out;
+    for (size_t k = 0; k < fx->n_laggards; k++)
+        log_warn("sync", "a barrier timed out: member %u has not acknowledged", fx->laggards[k]);
+    drop(core, i);
+}
+
+void barrier_step(struct sync_core *core)
+{
+    uint64_t all_acked = UINT64_MAX;
+    size_t i = 0;
+
+    if (core->n_barriers == 0)
+        return;
+    barrier_acks(core);
+    for (size_t k = 0; k < core->n_peers; k++)
+        if (peer_live(core, &core->peers[k]) && core->peers[k].acked < all_acked)
+            all_acked = core->peers[k].acked;
+    while (i < core->n_barriers) {
+        const struct barrier *b = &core->barriers[i];
+        size_t n = core->n_barriers;
+        if (overtaken(core, b))
+            finish(core, i, false, true);
+        else if (b->ticket <= core->journaled && b->seq <= all_acked)
+            finish(core, i, false, false);
+        else if (since_us(core, b->started_us) >= ms_us(core->config.barrier_timeout_ms))
+            finish(core, i, true, false);
+        i += core->n_barriers == n;
+    }
+}

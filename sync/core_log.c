@@ -1,0 +1,320 @@
+/* Records in: from our own exchanges (PUT), from others' logs, from the journal; joined
+ * into the table, and what the joins entail. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/err.h"
+#include "proto/log.h"
+#include "sync/core.h"
+#include "sync/join.h"
+
+static int64_t expiry_of(const struct sync_core *core, const struct record *r)
+{
+    const struct entry *child;
+
+    if (r->kind != RECORD_ENDPOINT)
+        return record_not_after_ms(r);
+    child = table_find(core->table, RECORD_CHILD, r->endpoint.spi_in);
+    return child ? child->expires_ms : core->now.wall_ms + ENDPOINT_KEEP_MS;
+}
+
+static bool expired(const struct sync_core *core, const struct record *r)
+{
+    return record_not_after_ms(r) <= core->now.wall_ms;
+}
+
+/* Puts a record into the table and tells node and journal. Takes r; NULL: no memory. */
+static struct entry *install(struct sync_core *core, struct record *r, bool journal)
+{
+    struct entry *e = table_put(core->table, r, expiry_of(core, r));
+
+    if (!e) {
+        log_error("sync", "out of memory or origins: a record is lost here");
+        core->journal_torn = true;
+        return NULL;
+    }
+    out_record(core, e->held);
+    if (journal)
+        out_journal(core, e->held->r);
+    return e;
+}
+
+/* ---- a deleted lineage deletes its children ----
+ * The rule is a function of the records here, so every member comes to the same and nothing
+ * is published: a lineage is deleted when an IKE SA of it is deleted and none is installed
+ * (an IKE rekey puts the new SA's record before it deletes the old one's, in one log, so the
+ * children live on under the new one). The tombstone keeps the child's log position. */
+
+static bool lineage_deleted(const struct sync_core *core, const struct id128 *lineage)
+{
+    bool deleted = false;
+
+    for (struct entry *e = table_lineage_first(core->table, lineage); e; e = table_lineage_next(e)) {
+        if (e->held->r->kind != RECORD_IKE)
+            continue;
+        if (record_state(e->held->r) != SA_DELETED)
+            return false;
+        deleted = true;
+    }
+    return deleted;
+}
+
+static struct entry *installed_child(const struct sync_core *core, const struct id128 *lineage)
+{
+    struct entry *e = table_lineage_first(core->table, lineage);
+
+    while (e && (e->held->r->kind != RECORD_CHILD || record_state(e->held->r) == SA_DELETED))
+        e = table_lineage_next(e);
+    return e;
+}
+
+static void delete_children(struct sync_core *core, struct entry *changed)
+{
+    struct id128 lineage;
+    struct entry *child;
+
+    if (!record_lineage(changed->held->r))
+        return;
+    lineage = *record_lineage(changed->held->r);
+    if (!lineage_deleted(core, &lineage))
+        return;
+    while ((child = installed_child(core, &lineage)) != NULL) {
+        struct record *tombstone = record_clone(child->held->r);
+        if (!tombstone)
+            return;
+        tombstone->child.state = SA_DELETED;
+        record_normalise(tombstone);
+        if (!install(core, tombstone, true))
+            return;
+    }
+}
+
+/* ---- our own log ---- */
+
+/* Gives r our next number, installs, journals and publishes it. Takes r. */
+static struct entry *originate(struct sync_core *core, struct record *r, bool group_start)
+{
+    struct entry *e;
+
+    r->origin = core->incarnation;
+    r->origin_slot = core->config.slot;
+    r->seq = core->self->seq + 1;
+    e = install(core, r, true);
+    if (!e)
+        return NULL;
+    origin_raise(core->self, r->seq);
+    out_unsent(core, e->held, group_start);
+    return e;
+}
+
+/* Joins `theirs` (taken) with what is here. The result, when it is not ours already, is put
+ * under `theirs`' own position, or under a new one of ours if `own` or if it is a third. */
+static void join_in(struct sync_core *core, struct record *theirs, bool own, bool *group_start)
+{
+    struct entry *e = table_find(core->table, theirs->kind, record_key(theirs));
+    enum join_result result = JOIN_THEIRS;
+    struct record *joined = NULL;
+
+    if (e && record_join(e->held->r, theirs, &result, &joined) != ERR_OK) {
+        log_error("sync", "a record could not be joined");
+        core->journal_torn = true;
+        record_free(theirs);
+        return;
+    }
+    switch (result) {
+    case JOIN_SAME:
+    case JOIN_OURS:
+        record_free(theirs);
+        return;
+    case JOIN_THEIRS:
+        e = own ? originate(core, theirs, *group_start) : install(core, theirs, true);
+        break;
+    case JOIN_BOTH:
+        record_free(theirs);
+        e = originate(core, joined, own ? *group_start : true);
+        break;
+    }
+    if (own)
+        *group_start = false;
+    if (e)
+        delete_children(core, e);
+}
+
+void log_put(struct sync_core *core, struct record **group, size_t n, uint64_t barrier)
+{
+    struct barrier *held_back = NULL;
+    bool start = true;
+
+    if (barrier)
+        held_back = barrier_add(core, barrier, group, n);
+    for (size_t i = 0; i < n; i++) {
+        struct record *r = group[i];
+        if (!r)
+            continue;
+        record_normalise(r);
+        if (!core->recovered) {
+            log_error("sync", "a record was made before the journal was read; dropped");
+            record_free(r);
+        } else if (codec_record_check(r) != ERR_OK) {
+            log_error("sync", "a record of kind %d made here is not well formed; dropped", r->kind);
+            record_free(r);
+        } else if (expired(core, r)) {
+            record_free(r);
+        } else {
+            join_in(core, r, true, &start);
+        }
+    }
+    if (held_back) { /* what it waits for is known only now */
+        held_back->ticket = out_ticket(core);
+        held_back->seq = core->self->seq;
+    }
+}
+
+/* ---- others' logs ---- */
+
+void log_merge(struct sync_core *core, struct record *r)
+{
+    bool start = true;
+
+    core->stats.records_in++;
+    record_normalise(r);
+    if (expired(core, r) || id128_equal(&r->origin, &core->incarnation)) {
+        record_free(r);
+        return;
+    }
+    core->announce_wanted = true;
+    join_in(core, r, false, &start);
+}
+
+void log_update(struct sync_core *core, struct peer *from, struct codec_update *u)
+{
+    struct origin *o = table_origin(core->table, &from->incarnation, from->slot);
+    uint64_t last = u->first_seq + u->n_records - 1;
+
+    if (!o || last <= o->seq)
+        return;
+    for (size_t i = 0; i < u->n_records; i++) {
+        u->records[i]->origin_slot = from->slot;
+        log_merge(core, u->records[i]);
+        u->records[i] = NULL;
+    }
+    u->n_records = 0;
+    if (origin_note(o, u->first_seq, last)) {
+        core->stats.gaps++;
+        if (from->lack.entries == 0)
+            from->lack.since_us = core->now.mono_us;
+        from->lack.entries++;
+        from->lack.direct = true;
+    }
+    core->announce_wanted = true;
+}
+
+bool log_covered(struct sync_core *core, const struct log_position *pos)
+{
+    struct origin *o;
+
+    if (pos->seq == 0 || id128_equal(&pos->origin, &core->incarnation))
+        return false;
+    o = table_origin(core->table, &pos->origin, pos->slot);
+    if (!o || pos->seq <= o->seq)
+        return false;
+    origin_raise(o, pos->seq);
+    core->announce_wanted = true;
+    return true;
+}
+
+uint64_t log_applied(const struct sync_core *core, const struct id128 *origin)
+{
+    const struct origin *o = table_origin_find(core->table, origin);
+
+    return o ? o->seq : 0;
+}
+
+struct log_position *log_vector(const struct sync_core *core, size_t *n)
+{
+    size_t n_origins = table_origins(core->table);
+    struct log_position *v = calloc(n_origins ? n_origins : 1, sizeof *v);
+
+    *n = 0;
+    for (size_t i = 0; v && i < n_origins; i++) {
+        const struct origin *o = table_origin_at(core->table, i);
+        if (o->seq)
+            v[(*n)++] = (struct log_position){o->id, o->slot, o->seq};
+    }
+    return v;
+}
+
+/* ---- the journal's ---- */
+
+/* Origins that no record names any more are forgotten at start: giving up a claim is always
+ * safe, and this keeps the vector from growing with every restart. */
+static void forget_idle_origins(struct sync_core *core)
+{
+    for (size_t i = table_origins(core->table); i-- > 0;) {
+        struct origin *o = table_origin_at(core->table, i);
+        if (!o->first && o != core->self)
+            table_origin_drop(core->table, o);
+    }
+}
+
+void log_recover(struct sync_core *core, struct sync_recovery *recovery)
+{
+    core->recovered = true;
+    core->journal_empty = recovery->journal_empty || recovery->epoch == 0;
+    core->epochs_seen[core->config.slot] = recovery->epoch;
+    for (size_t i = 0; i < recovery->n_epochs; i++)
+        if (recovery->epochs[i].slot <= SLOT_MAX)
+            core->epochs_seen[recovery->epochs[i].slot] = recovery->epochs[i].epoch;
+    for (size_t i = 0; i < recovery->n_records; i++) {
+        struct record *r = recovery->records[i];
+        struct entry *e;
+        if (!r)
+            continue;
+        record_normalise(r);
+        if (expired(core, r) || codec_record_check(r) != ERR_OK) {
+            record_free(r);
+            continue;
+        }
+        e = install(core, r, false);
+        if (e)
+            delete_children(core, e);
+    }
+    recovery->n_records = 0;
+    for (size_t i = 0; i < recovery->n_vector; i++) {
+        const struct sync_position *p = &recovery->vector[i];
+        (void)log_covered(core, &(struct log_position){p->origin, p->slot, p->seq});
+    }
+    forget_idle_origins(core);
+    for (size_t i = 0; i < table_origins(core->table); i++)
+        table_origin_at(core->table, i)->changed = false;
+    core->announce_wanted = true;
+}
+
+/* ---- the end of a record ---- */
+
+/* An SA that outlived its not_after leaves the dataplane, its tombstone the table; the
+ * journal drops expired rows by itself. */
+void log_expire(struct sync_core *core)
+{
+    enum { AT_ONCE = 256 };
+    struct entry *e;
+
+    for (int i = 0; i < AT_ONCE && (e = table_sweep(core->table, core->now.wall_ms)); i++) {
+        struct record *gone = NULL;
+        if (record_state(e->held->r) == SA_INSTALLED && e->held->r->kind != RECORD_ENDPOINT)
+            gone = record_clone(e->held->r);
+        table_remove(core->table, e);
+        if (gone) {
+            struct held *held;
+            if (gone->kind == RECORD_IKE)
+                gone->ike.state = SA_DELETED;
+            else
+                gone->child.state = SA_DELETED;
+            record_normalise(gone);
+            held = held_new(gone);
+            if (held)
+                out_record(core, held);
+            held_unref(held);
+        }
+    }
+}

@@ -1,0 +1,453 @@
+/* The other members: whose frames are believed, who is alive, who says what.
+ *
+ * Belief. Any member of any time can have written an authentic frame; only one that names
+ * our present incarnation shows that its writer lives now. Until then its sender is a
+ * candidate: our Announce names it, so that it can see itself heard and name us back, and
+ * nothing else of it is used. From then on each channel has a replay window, and whoever was
+ * believed on that slot before is retired for good.
+ *
+ * Liveness. A member lives while some live member has heard it within dead_ms; Announces
+ * carry the ages of what their senders heard. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/err.h"
+#include "proto/log.h"
+#include "sync/core.h"
+
+struct peer *peers_find(struct sync_core *core, uint16_t slot)
+{
+    for (size_t i = 0; i < core->n_peers; i++)
+        if (core->peers[i].slot == slot)
+            return &core->peers[i];
+    return NULL;
+}
+
+static bool believed_as(const struct peer *p, const struct id128 *incarnation)
+{
+    return p->believed && id128_equal(&p->incarnation, incarnation);
+}
+
+static void free_says(struct peer *p)
+{
+    struct codec_message m = {.kind = CODEC_ANNOUNCE, .announce = p->says};
+
+    codec_message_free(&m);
+    p->says = (struct codec_announce){0};
+}
+
+/* All that was said by the incarnation before. */
+static void forget_announce(struct peer *p)
+{
+    free_says(p);
+    p->announced = false;
+    p->announce_number = 0;
+    p->pending_ack = p->pending_head = p->acked = 0;
+    p->lack = (struct lack){0};
+}
+
+void peers_free(struct sync_core *core)
+{
+    for (size_t i = 0; i < core->n_peers; i++) {
+        forget_announce(&core->peers[i]);
+        free(core->peers[i].retired);
+    }
+}
+
+/* ---- liveness ---- */
+
+bool peer_live(const struct sync_core *core, const struct peer *p)
+{
+    return p->believed && since_us(core, p->heard_any_us) <= ms_us(core->config.dead_ms);
+}
+
+enum member_state peer_state(const struct sync_core *core, const struct peer *p)
+{
+    if (!peer_live(core, p))
+        return MEMBER_DEAD;
+    return p->announced && p->says.state != MEMBER_DEAD ? (enum member_state)p->says.state
+                                                        : MEMBER_JOINING;
+}
+
+enum member_state own_state(const struct sync_core *core)
+{
+    if (core->draining)
+        return MEMBER_DRAINING;
+    if (!core->synced)
+        return core->was_ready ? MEMBER_DEGRADED : MEMBER_JOINING;
+    if (core->ready)
+        return MEMBER_READY;
+    return core->was_ready ? MEMBER_DEGRADED : MEMBER_JOINING;
+}
+
+/* A loop that stood still heard nobody and may not judge: the pause does not count. */
+void peers_stall(struct sync_core *core, uint64_t stall_us)
+{
+    for (size_t i = 0; i < core->n_peers; i++) {
+        core->peers[i].heard_us += stall_us;
+        core->peers[i].heard_any_us += stall_us;
+    }
+}
+
+void peers_tell(struct sync_core *core)
+{
+    enum member_state own = own_state(core);
+
+    for (size_t i = 0; i < core->n_peers; i++) {
+        struct peer *p = &core->peers[i];
+        enum member_state state = peer_state(core, p);
+        struct sync_effect *fx;
+        if (state == p->told || !(fx = out_add(core, SYNC_FX_MEMBER)))
+            continue;
+        if (state == MEMBER_DEAD || p->told == MEMBER_DEAD)
+            log_info("sync", "member %u is %s", p->slot, state == MEMBER_DEAD ? "dead" : "alive");
+        p->told = state;
+        fx->slot = p->slot;
+        fx->state = state;
+    }
+    if (own != core->told) {
+        core->told = own;
+        core->announce_wanted = true;
+    }
+}
+
+/* ---- belief ---- */
+
+static bool is_retired(const struct peer *p, const struct id128 *incarnation)
+{
+    for (size_t i = 0; i < p->n_retired; i++)
+        if (id128_equal(&p->retired[i], incarnation))
+            return true;
+    return false;
+}
+
+static void note_candidate(struct sync_core *core, struct peer *p, const struct id128 *incarnation)
+{
+    struct candidate *c = NULL, *oldest = &p->candidates[0];
+
+    for (size_t i = 0; i < p->n_candidates; i++) {
+        if (id128_equal(&p->candidates[i].incarnation, incarnation))
+            c = &p->candidates[i];
+        if (p->candidates[i].heard_us < oldest->heard_us)
+            oldest = &p->candidates[i];
+    }
+    if (!c) {
+        c = p->n_candidates < CANDIDATES_MAX ? &p->candidates[p->n_candidates++] : oldest;
+        c->incarnation = *incarnation;
+        core->announce_wanted = true; /* it waits to be named */
+    }
+    c->heard_us = core->now.mono_us;
+}
+
+static bool retire(struct peer *p)
+{
+    if (!array_room(&p->retired, p->n_retired, &p->cap_retired, sizeof *p->retired))
+        return false;
+    p->retired[p->n_retired++] = p->incarnation;
+    return true;
+}
+
+static void believe(struct sync_core *core, struct peer *p, const struct frame_header *h)
+{
+    char text[ID_TEXT];
+
+    if (p->believed && !retire(p))
+        return; /* without memory the new one has to wait */
+    log_info("sync", "member %u is incarnation %s", p->slot, id128_format(&h->incarnation, text));
+    if (core->pull.active && core->pull.from == p)
+        pull_fail(core);
+    forget_announce(p);
+    p->believed = true;
+    p->incarnation = h->incarnation;
+    p->heard_us = p->heard_any_us = core->now.mono_us;
+    p->n_candidates = 0;
+    memset(p->windows, 0, sizeof p->windows);
+    frame_window_start(&p->windows[h->channel - 1], h->number);
+    core->announce_wanted = true;
+}
+
+/* Does this message show that its writer knows our present incarnation? */
+static bool names_us(const struct sync_core *core, const struct codec_message *m)
+{
+    if (m->kind == CODEC_PULL_REQUEST)
+        return id128_equal(&m->pull_request.to_incarnation, &core->incarnation);
+    if (m->kind != CODEC_ANNOUNCE)
+        return false;
+    for (size_t i = 0; i < m->announce.n_heard; i++)
+        if (m->announce.heard[i].slot == core->config.slot &&
+            id128_equal(&m->announce.heard[i].incarnation, &core->incarnation))
+            return true;
+    return false;
+}
+
+static void refuse(struct sync_core *core, enum frame_refusal why)
+{
+    core->stats.frames_refused++;
+    core->stats.refused_by_reason[why]++;
+}
+
+static bool belongs(enum frame_channel channel, enum codec_kind kind)
+{
+    switch (channel) {
+    case FRAME_PUB:
+        return kind == CODEC_UPDATE || kind == CODEC_ANNOUNCE || kind == CODEC_FORWARD;
+    case FRAME_REQUEST:
+        return kind == CODEC_PULL_REQUEST;
+    case FRAME_REPLY:
+        return kind == CODEC_PULL_REPLY;
+    }
+    return false;
+}
+
+/* Opens a frame of one channel and decides whether its sender is believed; FRAME_TAKEN with
+ * *from and *m (caller: codec_message_free), or the reason why not. */
+static enum frame_refusal take(struct sync_core *core, struct slice bytes, const struct frame_header *h,
+                               enum frame_channel channel, const struct frame_binding *reply_to,
+                               struct peer **from, struct codec_message *m)
+{
+    struct peer *p = peers_find(core, h->slot);
+    enum frame_refusal why;
+    size_t n;
+    int rc;
+
+    if (h->channel != channel)
+        return REFUSED_FORM;
+    if (!p || h->slot == core->config.slot)
+        return REFUSED_SENDER;
+    if (is_retired(p, &h->incarnation))
+        return REFUSED_RETIRED;
+    why = frame_open(core->box, bytes, h, reply_to, core->plain_in, &n);
+    if (why != FRAME_TAKEN)
+        return why;
+    if (believed_as(p, &h->incarnation) && !frame_window_take(&p->windows[channel - 1], h->number))
+        why = REFUSED_REPLAY;
+    rc = why == FRAME_TAKEN ? codec_decode((struct slice){core->plain_in, n}, m) : ERR_AUTH;
+    wipe(core->plain_in, n);
+    if (why == FRAME_TAKEN && rc != ERR_OK)
+        why = REFUSED_PAYLOAD;
+    if (why != FRAME_TAKEN)
+        return why;
+    if (!belongs(channel, m->kind)) {
+        codec_message_free(m);
+        return REFUSED_PAYLOAD;
+    }
+    if (!believed_as(p, &h->incarnation)) {
+        note_candidate(core, p, &h->incarnation);
+        if (names_us(core, m))
+            believe(core, p, h);
+        if (!believed_as(p, &h->incarnation)) {
+            codec_message_free(m);
+            return REFUSED_UNPROVEN;
+        }
+    }
+    p->heard_us = p->heard_any_us = core->now.mono_us;
+    core->stats.frames_in++;
+    *from = p;
+    return FRAME_TAKEN;
+}
+
+/* ---- what they say ---- */
+
+static void hear_of_others(struct sync_core *core, const struct codec_announce *a)
+{
+    for (size_t i = 0; i < a->n_heard; i++) {
+        const struct codec_heard *h = &a->heard[i];
+        struct peer *p = peers_find(core, h->slot);
+        uint64_t age_us = ms_us(h->age_ms), at;
+        if (!p || !h->believed || !believed_as(p, &h->incarnation) || age_us > core->now.mono_us)
+            continue;
+        at = core->now.mono_us - age_us;
+        if (at > p->heard_any_us)
+            p->heard_any_us = at;
+    }
+}
+
+static void on_announce(struct sync_core *core, struct peer *p, uint64_t number,
+                        struct codec_announce *a)
+{
+    if (p->announced && number < p->announce_number)
+        return; /* overtaken on the way */
+    free_says(p);
+    p->says = *a;
+    *a = (struct codec_announce){0};
+    p->announced = true;
+    p->announce_number = number;
+    p->pending_head = p->says.head;
+    for (size_t i = 0; i < p->says.n_applied; i++)
+        if (id128_equal(&p->says.applied[i].origin, &core->incarnation) &&
+            p->says.applied[i].seq <= core->self->seq)
+            p->pending_ack = p->says.applied[i].seq;
+    epoch_saw(core, p->slot, p->says.epoch);
+    for (size_t i = 0; i < p->says.n_epochs; i++)
+        epoch_saw(core, p->says.epochs[i].slot, p->says.epochs[i].epoch);
+    hear_of_others(core, &p->says);
+    pull_look(core, p);
+}
+
+static void on_forward(struct sync_core *core, struct codec_forward *f)
+{
+    struct sync_effect *fx;
+
+    if (!array_room(&core->buffers, core->n_buffers, &core->cap_buffers, sizeof *core->buffers))
+        return;
+    fx = out_add(core, SYNC_FX_FORWARDED);
+    if (!fx)
+        return;
+    fx->forward.to_slot = core->config.slot;
+    fx->forward.local = f->local;
+    fx->forward.peer = f->peer;
+    fx->forward.datagram = (struct slice){f->datagram, f->n_datagram};
+    core->buffers[core->n_buffers++] = f->datagram; /* lives until the next step */
+    f->datagram = NULL;
+}
+
+void peers_frame(struct sync_core *core, struct slice bytes)
+{
+    struct codec_message m = {0};
+    struct frame_header h;
+    struct peer *from = NULL;
+    enum frame_refusal why = frame_peek(core->box, bytes, &h);
+
+    if (why == FRAME_TAKEN && h.to_slot != FRAME_TO_ALL && h.to_slot != core->config.slot)
+        return; /* for another member */
+    if (why == FRAME_TAKEN)
+        why = take(core, bytes, &h, FRAME_PUB, NULL, &from, &m);
+    if (why != FRAME_TAKEN) {
+        refuse(core, why);
+        return;
+    }
+    if (m.kind == CODEC_ANNOUNCE)
+        on_announce(core, from, h.number, &m.announce);
+    else if (m.kind == CODEC_FORWARD)
+        on_forward(core, &m.forward);
+    else if (id128_equal(&m.update.origin, &from->incarnation))
+        log_update(core, from, &m.update);
+    else
+        refuse(core, REFUSED_PAYLOAD);
+    codec_message_free(&m);
+}
+
+/* Every request gets its REPLY effect, so that the transport can let it go. */
+static void reply_nothing(struct sync_core *core, uint64_t request)
+{
+    struct sync_effect *fx = out_add(core, SYNC_FX_REPLY);
+
+    if (fx)
+        fx->request = request;
+}
+
+void peers_request(struct sync_core *core, struct slice bytes, uint64_t request)
+{
+    struct codec_message m = {0};
+    struct frame_header h;
+    struct peer *from = NULL;
+    enum frame_refusal why = frame_peek(core->box, bytes, &h);
+
+    if (why == FRAME_TAKEN && h.to_slot != core->config.slot)
+        why = REFUSED_SENDER;
+    if (why == FRAME_TAKEN)
+        why = take(core, bytes, &h, FRAME_REQUEST, NULL, &from, &m);
+    if (why == FRAME_TAKEN && !names_us(core, &m)) {
+        codec_message_free(&m); /* meant for an earlier life of ours */
+        why = REFUSED_UNPROVEN;
+    }
+    if (why != FRAME_TAKEN) {
+        refuse(core, why);
+        reply_nothing(core, request);
+        return;
+    }
+    pull_answer(core, from, &m.pull_request, request);
+    codec_message_free(&m);
+}
+
+void peers_reply(struct sync_core *core, struct slice bytes, uint64_t request)
+{
+    struct frame_binding binding = {core->incarnation, core->pull.nonce};
+    struct codec_message m = {0};
+    struct frame_header h;
+    struct peer *from = NULL;
+    enum frame_refusal why;
+
+    if (!core->pull.active || request != core->pull.request)
+        return; /* given up since */
+    if (bytes.n == 0) {
+        pull_fail(core);
+        return;
+    }
+    why = frame_peek(core->box, bytes, &h);
+    if (why == FRAME_TAKEN &&
+        (h.to_slot != core->config.slot || h.slot != core->pull.from->slot ||
+         !id128_equal(&h.incarnation, &core->pull.incarnation)))
+        why = REFUSED_SENDER;
+    if (why == FRAME_TAKEN)
+        why = take(core, bytes, &h, FRAME_REPLY, &binding, &from, &m);
+    if (why != FRAME_TAKEN) {
+        refuse(core, why);
+        pull_fail(core);
+        return;
+    }
+    pull_page(core, &m.pull_reply);
+    codec_message_free(&m);
+}
+
+/* ---- what we say ---- */
+
+static size_t heard_by_us(const struct sync_core *core, struct codec_heard *out)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < core->n_peers; i++) {
+        const struct peer *p = &core->peers[i];
+        uint64_t age_ms = since_us(core, p->heard_us) / 1000;
+        if (p->believed)
+            out[n++] = (struct codec_heard){p->slot, p->incarnation,
+                                            age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms, true};
+        for (size_t k = 0; k < p->n_candidates; k++)
+            if (since_us(core, p->candidates[k].heard_us) < 4 * ms_us(core->config.dead_ms))
+                out[n++] = (struct codec_heard){p->slot, p->candidates[k].incarnation, 0, false};
+    }
+    return n;
+}
+
+static size_t epochs_known(const struct sync_core *core, struct codec_epoch *out)
+{
+    size_t n = 0;
+
+    for (uint16_t slot = 0; slot <= SLOT_MAX; slot++)
+        if (core->epochs_seen[slot])
+            out[n++] = (struct codec_epoch){slot, core->epochs_seen[slot]};
+    return n;
+}
+
+void peers_announce(struct sync_core *core)
+{
+    _Static_assert((CANDIDATES_MAX + 1) * SYNC_MEMBERS_MAX <= CODEC_HEARD_MAX, "all fit");
+    struct codec_heard heard[(CANDIDATES_MAX + 1) * SYNC_MEMBERS_MAX];
+    struct codec_epoch epochs[SLOT_MAX + 1];
+    struct codec_message m = {.kind = CODEC_ANNOUNCE};
+    struct codec_announce *a = &m.announce;
+    uint64_t every_ms = core->n_barriers ? ANNOUNCE_BARRIER_MS : ANNOUNCE_EVERY_MS;
+
+    if (!core->recovered ||
+        (!core->announce_wanted && since_us(core, core->announced_us) < ms_us(every_ms)))
+        return;
+    a->applied = log_vector(core, &a->n_applied);
+    if (!a->applied)
+        return;
+    a->state = (uint8_t)own_state(core);
+    a->head = core->self->seq;
+    a->heard = heard;
+    a->n_heard = heard_by_us(core, heard);
+    a->epoch = core->epoch;
+    a->epochs = epochs;
+    a->n_epochs = epochs_known(core, epochs);
+    memcpy(a->name, core->config.name, sizeof core->config.name);
+    memcpy(a->version, core->config.version, sizeof core->config.version);
+    a->ike_sas = table_counts(core->table)->ike_sas;
+    a->child_sas = table_counts(core->table)->child_sas;
+    memcpy(a->sa_digest, table_counts(core->table)->digest, sizeof a->sa_digest);
+    out_publish(core, FRAME_TO_ALL, &m);
+    free(a->applied);
+    core->announce_wanted = false;
+    core->announced_us = core->now.mono_us;
+}

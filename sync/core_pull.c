@@ -1,0 +1,340 @@
+/* The one repair: "send me all beyond my vector", asked of one member at a time, page by
+ * page from a snapshot that the answering member holds for us. Records of a page are joined
+ * as they come; our vector moves with the last page alone, so that it never claims what an
+ * interrupted pull did not bring. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/log.h"
+#include "sync/core.h"
+
+/* ---- what is missing ---- */
+
+void pull_look(struct sync_core *core, struct peer *p)
+{
+    struct lack old = p->lack;
+    const struct origin *log;
+
+    p->lack = (struct lack){0};
+    if (!p->announced)
+        return;
+    log = table_origin_find(core->table, &p->incarnation);
+    if (p->says.head > (log ? log->seq : 0) || (log && log->n_ahead)) {
+        p->lack.direct = true;
+        p->lack.entries++;
+    }
+    for (size_t i = 0; i < p->says.n_applied; i++) {
+        const struct log_position *at = &p->says.applied[i];
+        if (id128_equal(&at->origin, &core->incarnation) || id128_equal(&at->origin, &p->incarnation))
+            continue;
+        p->lack.entries += at->seq > log_applied(core, &at->origin);
+    }
+    p->lack.since_us = old.entries ? old.since_us : core->now.mono_us;
+}
+
+void pull_look_all(struct sync_core *core)
+{
+    for (size_t i = 0; i < core->n_peers; i++)
+        pull_look(core, &core->peers[i]);
+}
+
+/* Is it worth asking p now? What only a third member has may be on its way to us. */
+static bool worth_asking(const struct sync_core *core, const struct peer *p)
+{
+    if (!p->announced || !peer_live(core, p) || p->lack.entries == 0)
+        return false;
+    if (since_us(core, p->heard_us) > ms_us(core->config.dead_ms))
+        return false; /* others hear it, we do not */
+    return p->lack.direct || !core->synced ||
+           since_us(core, p->lack.since_us) >= ms_us(HEARSAY_GRACE_MS);
+}
+
+static struct peer *best_source(struct sync_core *core)
+{
+    struct peer *best = NULL;
+
+    for (size_t i = 0; i < core->n_peers; i++) {
+        struct peer *p = &core->peers[i];
+        if (!worth_asking(core, p))
+            continue;
+        if (!best || p->pull_failed_us < best->pull_failed_us ||
+            (p->pull_failed_us == best->pull_failed_us && p->lack.entries > best->lack.entries))
+            best = p;
+    }
+    return best;
+}
+
+/* ---- asking ---- */
+
+static void ask(struct sync_core *core)
+{
+    struct codec_message m = {.kind = CODEC_PULL_REQUEST};
+    struct codec_pull_request *q = &m.pull_request;
+    struct sync_effect *fx;
+    struct slice sealed;
+
+    core->pull.nonce = rng_u64(&core->rng);
+    core->pull.request = ++core->next_request;
+    core->pull.sent_us = core->now.mono_us;
+    q->to_incarnation = core->pull.incarnation;
+    q->nonce = core->pull.nonce;
+    q->snapshot = core->pull.snapshot;
+    q->cursor = core->pull.cursor;
+    if (core->pull.snapshot == 0)
+        q->vector = log_vector(core, &q->n_vector);
+    sealed = out_seal(core, FRAME_REQUEST, core->pull.from->slot, NULL, &m);
+    free(q->vector);
+    fx = sealed.n ? out_add(core, SYNC_FX_REQUEST) : NULL;
+    if (!fx) {
+        pull_fail(core);
+        return;
+    }
+    fx->slot = core->pull.from->slot;
+    fx->request = core->pull.request;
+    fx->bytes = sealed;
+}
+
+void pull_fail(struct sync_core *core)
+{
+    if (!core->pull.active)
+        return;
+    core->pull.from->pull_failed_us = core->now.mono_us;
+    core->pull.active = false;
+    core->pull_retry_us = core->now.mono_us + ms_us(PULL_RETRY_MS);
+}
+
+void pull_step(struct sync_core *core)
+{
+    struct peer *from;
+
+    if (core->pull.active && since_us(core, core->pull.sent_us) > ms_us(PULL_TIMEOUT_MS))
+        pull_fail(core);
+    if (!core->recovered || core->pull.active || core->now.mono_us < core->pull_retry_us)
+        return;
+    from = best_source(core);
+    if (!from)
+        return;
+    core->pull = (struct pull){.active = true, .from = from, .incarnation = from->incarnation};
+    core->stats.pulls++;
+    ask(core);
+}
+
+void pull_page(struct sync_core *core, struct codec_pull_reply *page)
+{
+    if (page->expired) {
+        pull_fail(core);
+        return;
+    }
+    core->stats.pages++;
+    core->pull.progress |= page->n_records > 0;
+    for (size_t i = 0; i < page->n_records; i++) {
+        log_merge(core, page->records[i]);
+        page->records[i] = NULL;
+    }
+    page->n_records = 0;
+    if (page->more && page->next_cursor > core->pull.cursor) {
+        core->pull.snapshot = page->snapshot;
+        core->pull.cursor = page->next_cursor;
+        ask(core);
+        return;
+    }
+    if (page->more) { /* going nowhere */
+        pull_fail(core);
+        return;
+    }
+    for (size_t i = 0; i < page->n_vector; i++)
+        core->pull.progress |= log_covered(core, &page->vector[i]);
+    core->pull.active = false;
+    core->pull.from->pull_failed_us = 0;
+    if (!core->pull.progress) /* asking again at once would bring as little */
+        core->pull_retry_us = core->now.mono_us + ms_us(PULL_IDLE_MS);
+    pull_look_all(core);
+}
+
+/* ---- answering ---- */
+
+static void snapshot_free(struct snapshot *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        held_unref(s->held[i]);
+    free(s->held);
+    free(s->vector);
+    *s = (struct snapshot){0};
+}
+
+void pull_free(struct sync_core *core)
+{
+    for (size_t i = 0; i < SNAPSHOTS_MAX; i++)
+        snapshot_free(&core->snapshots[i]);
+}
+
+static uint64_t asked_from(const struct codec_pull_request *q, const struct id128 *origin)
+{
+    for (size_t i = 0; i < q->n_vector; i++)
+        if (id128_equal(&q->vector[i].origin, origin))
+            return q->vector[i].seq;
+    return 0;
+}
+
+/* References to all records beyond the asked vector, by log and number. */
+static bool snapshot_fill(struct sync_core *core, struct snapshot *s,
+                          const struct codec_pull_request *q)
+{
+    size_t cap = 0;
+
+    for (size_t i = 0; i < table_origins(core->table); i++) {
+        struct origin *o = table_origin_at(core->table, i);
+        uint64_t from = asked_from(q, &o->id);
+        struct entry *e = o->last, *first = NULL;
+        for (; e && e->held->r->seq > from; e = e->log_prev)
+            first = e;
+        for (e = first; e; e = e->log_next) {
+            if (!array_room(&s->held, s->n, &cap, sizeof *s->held))
+                return false;
+            s->held[s->n++] = held_ref(e->held);
+        }
+    }
+    s->vector = log_vector(core, &s->n_vector);
+    return s->vector != NULL;
+}
+
+/* The requester's own earlier snapshot, a free one, or the one idle longest. */
+static struct snapshot *snapshot_place(struct sync_core *core, const struct id128 *requester)
+{
+    struct snapshot *place = &core->snapshots[0];
+
+    for (size_t i = 0; i < SNAPSHOTS_MAX; i++)
+        if (core->snapshots[i].id && id128_equal(&core->snapshots[i].requester, requester))
+            return &core->snapshots[i];
+    for (size_t i = 1; i < SNAPSHOTS_MAX; i++)
+        if (core->snapshots[i].used_us < place->used_us)
+            place = &core->snapshots[i];
+    return place;
+}
+
+static struct snapshot *snapshot_find(struct sync_core *core, const struct codec_pull_request *q,
+                                      const struct id128 *requester)
+{
+    struct snapshot *s;
+
+    if (q->snapshot == 0) {
+        s = snapshot_place(core, requester);
+        snapshot_free(s);
+        if (!snapshot_fill(core, s, q)) {
+            snapshot_free(s);
+            return NULL;
+        }
+        s->id = rng_u64(&core->rng) | 1;
+        s->requester = *requester;
+        return s;
+    }
+    for (size_t i = 0; i < SNAPSHOTS_MAX; i++)
+        if (core->snapshots[i].id == q->snapshot &&
+            id128_equal(&core->snapshots[i].requester, requester))
+            return &core->snapshots[i];
+    return NULL;
+}
+
+static void fill_page(const struct snapshot *s, uint64_t cursor, struct codec_pull_reply *page)
+{
+    size_t bytes = 0, at = cursor;
+
+    while (at < s->n) {
+        size_t more = out_size_bound(s->held[at]->r);
+        if (page->n_records && bytes + more > PAGE_BYTES)
+            break;
+        page->records[page->n_records++] = s->held[at]->r;
+        bytes += more;
+        at++;
+    }
+    page->snapshot = s->id;
+    page->next_cursor = at;
+    page->more = at < s->n;
+    if (!page->more) {
+        page->vector = s->vector;
+        page->n_vector = s->n_vector;
+    }
+}
+
+void pull_answer(struct sync_core *core, struct peer *from, const struct codec_pull_request *q,
+                 uint64_t request)
+{
+    struct frame_binding binding = {from->incarnation, q->nonce};
+    struct snapshot *s = snapshot_find(core, q, &from->incarnation);
+    struct codec_message m = {.kind = CODEC_PULL_REPLY};
+    struct sync_effect *fx;
+
+    if (s && q->cursor <= s->n) {
+        /* A record takes more than 64 bytes of a page. */
+        m.pull_reply.records = calloc(PAGE_BYTES / 64, sizeof *m.pull_reply.records);
+        s->used_us = core->now.mono_us;
+        if (m.pull_reply.records)
+            fill_page(s, q->cursor, &m.pull_reply);
+    }
+    m.pull_reply.expired = m.pull_reply.records == NULL;
+    fx = out_add(core, SYNC_FX_REPLY);
+    if (fx) {
+        fx->request = request;
+        fx->bytes = out_seal(core, FRAME_REPLY, from->slot, &binding, &m);
+    }
+    free(m.pull_reply.records);
+}
+
+static void snapshots_expire(struct sync_core *core)
+{
+    for (size_t i = 0; i < SNAPSHOTS_MAX; i++)
+        if (core->snapshots[i].id &&
+            since_us(core, core->snapshots[i].used_us) > ms_us(SNAPSHOT_IDLE_MS))
+            snapshot_free(&core->snapshots[i]);
+}
+
+/* ---- synced ---- */
+
+/* All heads of live members covered? Another member must be heard; and since the first one
+ * heard may know as little as we do, the others get a while to turn up. */
+static bool covers_all(const struct sync_core *core)
+{
+    size_t heard = 0;
+
+    for (size_t i = 0; i < core->n_peers; i++) {
+        const struct peer *p = &core->peers[i];
+        if (!peer_live(core, p))
+            continue;
+        if (!p->announced || p->lack.entries)
+            return false;
+        heard++;
+    }
+    if (core->n_peers == 0)
+        return true;
+    return heard == core->n_peers ||
+           (heard && (core->synced ||
+                      since_us(core, core->started_us) > 2 * ms_us(core->config.dead_ms)));
+}
+
+void synced_step(struct sync_core *core)
+{
+    snapshots_expire(core);
+    if (!core->recovered)
+        return;
+    if (covers_all(core)) {
+        if (!core->synced)
+            log_info("sync", "synced");
+        core->synced = true;
+        core->lacking_since_us = 0;
+        return;
+    }
+    if (!core->synced)
+        return;
+    for (size_t i = 0; i < core->n_peers; i++)
+        if (peer_live(core, &core->peers[i]) && core->peers[i].lack.entries) {
+            if (core->lacking_since_us == 0)
+                core->lacking_since_us = core->now.mono_us;
+            if (since_us(core, core->lacking_since_us) > ms_us(UNSYNCED_MS)) {
+                log_warn("sync", "no longer synced: member %u has what we lack",
+                         core->peers[i].slot);
+                core->synced = false;
+            }
+            return;
+        }
+    core->lacking_since_us = 0; /* alone: what we have is what there is */
+}

@@ -1,0 +1,212 @@
+#include "sync/join.h"
+
+#include <string.h>
+
+#include "proto/codec.h"
+#include "proto/err.h"
+
+uint64_t record_key(const struct record *r)
+{
+    switch (r->kind) {
+    case RECORD_IKE:
+        return ike_record_spi(&r->ike);
+    case RECORD_CHILD:
+        return r->child.spi_in;
+    default:
+        return r->endpoint.spi_in;
+    }
+}
+
+uint8_t record_state(const struct record *r)
+{
+    return r->kind == RECORD_IKE     ? r->ike.state
+           : r->kind == RECORD_CHILD ? r->child.state
+                                     : (uint8_t)SA_INSTALLED;
+}
+
+int64_t record_not_after_ms(const struct record *r)
+{
+    return r->kind == RECORD_IKE     ? r->ike.not_after_ms
+           : r->kind == RECORD_CHILD ? r->child.not_after_ms
+                                     : INT64_MAX;
+}
+
+const struct id128 *record_lineage(const struct record *r)
+{
+    return r->kind == RECORD_IKE     ? &r->ike.lineage
+           : r->kind == RECORD_CHILD ? &r->child.lineage
+                                     : NULL;
+}
+
+static void normalise_ike(struct ike_record *r)
+{
+    struct secret *keys[] = {&r->sk_d,  &r->sk_ai, &r->sk_ar, &r->sk_ei,
+                             &r->sk_er, &r->sk_pi, &r->sk_pr};
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        secret_wipe(keys[i]);
+    blob_free(&r->our_request);
+    blob_free(&r->our_request_state);
+}
+
+static void normalise_child(struct child_record *r)
+{
+    secret_wipe(&r->encr_in);
+    secret_wipe(&r->encr_out);
+    secret_wipe(&r->integ_in);
+    secret_wipe(&r->integ_out);
+    r->confirmed = false;
+    r->rekeyed = false;
+}
+
+void record_normalise(struct record *r)
+{
+    if (record_state(r) != SA_DELETED)
+        return;
+    if (r->kind == RECORD_IKE)
+        normalise_ike(&r->ike);
+    else if (r->kind == RECORD_CHILD)
+        normalise_child(&r->child);
+}
+
+/* ---- comparing contents ---- */
+
+/* By the encodings, positions left aside; 0 means equal. */
+static int content_compare(const struct record *a, const struct record *b, int *order)
+{
+    enum { ROOM = 6 * RECORD_BLOB_MAX };
+    struct record ca = *a, cb = *b; /* shallow: only the position is changed */
+    uint8_t *bytes_a = NULL, *bytes_b = NULL;
+    size_t room_a, room_b, n_a, n_b;
+    int rc = ERR_NOMEM;
+
+    ca.origin = cb.origin = (struct id128){0};
+    ca.origin_slot = cb.origin_slot = 0;
+    ca.seq = cb.seq = 0;
+    room_a = codec_record_size(&ca);
+    room_b = codec_record_size(&cb);
+    if (room_a == 0 || room_b == 0 || room_a > ROOM || room_b > ROOM)
+        goto wiped;
+    bytes_a = secret_alloc(room_a);
+    bytes_b = secret_alloc(room_b);
+    if (!bytes_a || !bytes_b)
+        goto wiped;
+    rc = codec_record_encode(&ca, bytes_a, room_a, &n_a);
+    if (rc == ERR_OK)
+        rc = codec_record_encode(&cb, bytes_b, room_b, &n_b);
+    if (rc == ERR_OK) {
+        *order = memcmp(bytes_a, bytes_b, n_a < n_b ? n_a : n_b);
+        if (*order == 0 && n_a != n_b)
+            *order = n_a < n_b ? -1 : 1;
+    }
+wiped:
+    if (bytes_a)
+        secret_free(bytes_a, room_a);
+    if (bytes_b)
+        secret_free(bytes_b, room_b);
+    wipe(&ca, sizeof ca);
+    wipe(&cb, sizeof cb);
+    return rc;
+}
+
+/* ---- the joins: both become the joined form of themselves ----
+ * After join_*, `a` and `b` are equal but where content that should be equal was not. */
+
+static uint32_t max_u32(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t max_i64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Which of the two wins whole: > 0 for a, < 0 for b, 0 for either. */
+static int winner_of(const struct record *a, const struct record *b)
+{
+    int order = 0;
+
+    if (a->kind == RECORD_IKE) {
+        order = term_compare(&a->ike.term, &b->ike.term);
+        if (order == 0 && a->ike.revision != b->ike.revision)
+            order = a->ike.revision > b->ike.revision ? 1 : -1;
+    } else if (a->kind == RECORD_CHILD) {
+        order = (int)a->child.state - (int)b->child.state;
+    } else if (a->endpoint.move != b->endpoint.move) {
+        order = a->endpoint.move > b->endpoint.move ? 1 : -1;
+    }
+    return order;
+}
+
+static bool child_clash(const struct child_record *a, const struct child_record *b)
+{
+    return a->spi_out != b->spi_out || !id128_equal(&a->lineage, &b->lineage);
+}
+
+/* Raises in `r` all that only rises, from `other`. */
+static void raise_from(struct record *r, const struct record *other)
+{
+    if (r->kind == RECORD_IKE) {
+        struct ike_record *x = &r->ike;
+        const struct ike_record *y = &other->ike;
+        x->next_in = max_u32(x->next_in, y->next_in);
+        x->next_out = max_u32(x->next_out, y->next_out);
+        if (x->state != y->state)
+            x->state = SA_DELETED;
+        if (x->state == SA_DELETED)
+            x->not_after_ms = max_i64(x->not_after_ms, y->not_after_ms);
+    } else if (r->kind == RECORD_CHILD) {
+        struct child_record *x = &r->child;
+        const struct child_record *y = &other->child;
+        if (x->state != y->state || child_clash(x, y))
+            x->state = SA_DELETED;
+        x->confirmed |= y->confirmed;
+        x->rekeyed |= y->rekeyed;
+        x->not_after_ms = max_i64(x->not_after_ms, y->not_after_ms);
+    }
+    record_normalise(r);
+}
+
+int record_join(const struct record *ours, const struct record *theirs, enum join_result *result,
+                struct record **out)
+{
+    int winner = winner_of(ours, theirs), rc = ERR_OK, like_ours = 1, like_theirs = 1, order = 0;
+    struct record *a = record_clone(ours), *b = record_clone(theirs), *joined;
+
+    if (!a || !b) {
+        rc = ERR_NOMEM;
+        goto freed;
+    }
+    raise_from(a, theirs);
+    raise_from(b, ours);
+    if (winner == 0) {
+        rc = content_compare(a, b, &order);
+        winner = order;
+    }
+    joined = winner >= 0 ? a : b;
+    if (rc == ERR_OK)
+        rc = content_compare(joined, ours, &like_ours);
+    if (rc == ERR_OK)
+        rc = content_compare(joined, theirs, &like_theirs);
+    if (rc != ERR_OK)
+        goto freed;
+    *result = like_ours == 0 && like_theirs == 0 ? JOIN_SAME
+              : like_ours == 0                   ? JOIN_OURS
+              : like_theirs == 0                 ? JOIN_THEIRS
+                                                 : JOIN_BOTH;
+    if (*result == JOIN_BOTH) {
+        joined->origin = ours->origin;
+        joined->origin_slot = ours->origin_slot;
+        joined->seq = ours->seq;
+        *out = joined;
+        if (joined == a)
+            a = NULL;
+        else
+            b = NULL;
+    }
+freed:
+    record_free(a);
+    record_free(b);
+    return rc;
+}

@@ -1,0 +1,21 @@
+/* The journal's database: schema, reading all of it, writing one transaction. Only this and
+ * store_db.c know SQLite; store_sqlite.c adds the thread. One thread at a time. */
+#ifndef SYNC_STORE_DB_H
+#define SYNC_STORE_DB_H
+
+#include "sync/store.h"
+
+struct db;
+
+/* 0; ERR_INVALID: corrupt, foreign or not openable with our keys (set it aside); ERR_BUSY:
+ * another process has it; ERR_IO. *fresh tells that it was made now. */
+int db_open(const struct store_options *options, struct db **out, bool *fresh);
+void db_close(struct db *db);
+/* Fills records, vector and epochs. ERR_INVALID as above. */
+int db_read(struct db *db, const struct store_options *options, struct sync_recovery *recovery);
+/* Writes all batches in one transaction, durable on return. On failure nothing is written. */
+int db_commit(struct db *db, struct sync_batch *const *batches, size_t n);
+/* Deletes what expired by wall_ms. */
+int db_expire(struct db *db, int64_t wall_ms);
+
+#endif

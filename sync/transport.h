@@ -1,0 +1,57 @@
+/* Carries the core's sealed frames between members. Two of them exist: nng
+ * (PUB/SUB on the member's port, REQ/REP on port + 1) and one in memory for
+ * tests; one conformance suite runs against both.
+ *
+ * Threads: the library's threads only enqueue and call `wake`; the owner then
+ * calls poll on the loop thread, which delivers what came. Sends may be called
+ * on the loop thread only and never block; PUB drops what a slow peer does not
+ * take, and the core repairs that. */
+#ifndef SYNC_TRANSPORT_H
+#define SYNC_TRANSPORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/cursor.h"
+#include "proto/net.h"
+
+enum { TRANSPORT_FRAME_MAX = 1 << 20 }; /* bytes; larger frames are refused */
+
+struct transport_peer {
+    uint16_t slot;
+    char host[256]; /* name or address */
+    uint16_t port;  /* PUB here, REP on port + 1 */
+};
+
+enum transport_kind { TRANSPORT_FRAME, TRANSPORT_REQUEST, TRANSPORT_REPLY };
+
+/* Bytes are borrowed for the call. FRAME: from SUB. REQUEST: id is for reply().
+ * REPLY: id is request()'s; bytes.n == 0 when it failed or timed out. */
+typedef void transport_deliver_fn(void *ctx, enum transport_kind kind, uint64_t id,
+                                  struct slice bytes);
+
+struct transport {
+    const struct transport_ops *ops;
+};
+struct transport_ops {
+    int (*publish)(struct transport *t, struct slice bytes);
+    int (*request)(struct transport *t, uint16_t slot, uint64_t id, struct slice bytes);
+    int (*reply)(struct transport *t, uint64_t id, struct slice bytes);
+    void (*poll)(struct transport *t, transport_deliver_fn *deliver, void *ctx);
+    void (*close)(struct transport *t); /* frees; may leave sockets to process exit */
+};
+
+/* Listens on `self` and dials every other peer; reconnects for ever. `wake` may be called
+ * on any thread. 0 with *out, or ERR_IO with a log line that names the address. */
+int transport_nng_open(const struct transport_peer *self, const struct transport_peer *others,
+                       size_t n_others, void (*wake)(void *ctx), void *wake_ctx,
+                       struct transport **out);
+
+/* A hub joins any number of in-memory transports of one process. */
+struct memory_hub;
+struct memory_hub *memory_hub_new(void);
+void memory_hub_free(struct memory_hub *hub);
+struct transport *transport_memory_open(struct memory_hub *hub, uint16_t slot,
+                                        void (*wake)(void *ctx), void *wake_ctx);
+
+#endif

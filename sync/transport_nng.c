@@ -1,0 +1,500 @@
+/* The mesh over nng: the only file that knows nng.
+ *
+ * Each member publishes on its port and answers requests on the next one. Each dials every
+ * other: one SUB socket with a dialer per peer, and one REQ socket per peer, because nng
+ * would spread the requests of one socket over its peers. Everything runs on nng's threads
+ * by asynchronous operations whose callbacks put what came into the inbox, or note what
+ * became of a send; the loop thread drains the inbox.
+ *
+ * What nng does not do is done here. A peer that vanished without a TCP reset leaves a
+ * subscription that is silent for ever: members announce themselves ten times a second, so
+ * a pipe silent for SILENCE_MS is closed and dialled anew, and so is one on which a request
+ * timed out. A REP context keeps its request until it is answered; one that nobody answers
+ * is taken back after ANSWER_MS. nng_close may hang under traffic, so sockets are opened
+ * once and left to the end of the process; transport close only cuts them off from the
+ * loop. Frames are sealed before they come here: plain tcp:// it is (FINDINGS). */
+#include <nng/nng.h>
+#include <nng/protocol/pubsub0/pub.h>
+#include <nng/protocol/pubsub0/sub.h>
+#include <nng/protocol/reqrep0/rep.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <nng/supplemental/util/platform.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/err.h"
+#include "proto/log.h"
+#include "sync/inbox.h"
+#include "sync/transport.h"
+
+enum {
+    PUB_QUEUE = 8192, /* messages per subscriber; the oldest is dropped (nng's most) */
+    SUB_QUEUE = 8192,
+    RECONNECT_MIN_MS = 50,
+    RECONNECT_MAX_MS = 500,
+    REQUEST_MS = 1000,
+    ANSWER_MS = 5000,
+    SILENCE_MS = 2000,
+    WATCH_EVERY_MS = 500,
+    CALLS_PER_PEER = 4, /* requests under way */
+    ANSWERS = 16,       /* requests being answered */
+    URL_BYTES = 320,
+};
+
+enum call_state { CALL_FREE, CALL_SENDING, CALL_RECEIVING };
+struct call { /* a request of ours */
+    struct peer_link *peer;
+    nng_ctx ctx;
+    nng_aio *aio;
+    _Atomic int state;
+    uint64_t id;
+};
+
+enum answer_state { ANSWER_RECEIVING, ANSWER_WAITING, ANSWER_SENDING };
+struct answer { /* a request of theirs */
+    struct nng_transport *t;
+    nng_ctx ctx;
+    nng_aio *aio;
+    _Atomic int state;
+    _Atomic uint64_t since_ms; /* of ANSWER_WAITING */
+    _Atomic uint64_t generation;
+};
+
+struct peer_link {
+    struct nng_transport *t;
+    uint16_t slot;
+    nng_dialer sub_dialer;
+    nng_socket req;
+    struct call calls[CALLS_PER_PEER];
+    /* under the transport's lock */
+    nng_pipe sub_pipe, req_pipe; /* id 0: none */
+    uint64_t heard_ms;
+};
+
+struct nng_transport {
+    struct transport base; /* first: ops are called with it */
+    struct inbox inbox;
+    pthread_mutex_t lock;
+    nng_socket pub, sub, rep;
+    nng_aio *sub_aio, *watch_aio;
+    struct answer answers[ANSWERS];
+    struct peer_link *peers;
+    size_t n_peers;
+    struct nng_transport *next_closed;
+};
+
+/* Closed transports stay: nng's threads may still be in their callbacks. */
+static struct nng_transport *closed_transports;
+
+static struct nng_transport *self_of(struct transport *t)
+{
+    return (struct nng_transport *)(void *)t;
+}
+
+static int told(const char *what, const char *url, int rv)
+{
+    log_error("mesh", "%s %s: %s", what, url, nng_strerror(rv));
+    return ERR_IO;
+}
+
+static void url_of(const struct transport_peer *p, uint16_t port, char out[URL_BYTES])
+{
+    bool v6 = strchr(p->host, ':') && p->host[0] != '[';
+
+    snprintf(out, URL_BYTES, v6 ? "tcp://[%s]:%u" : "tcp://%s:%u", p->host, port);
+}
+
+static struct slice body_of(nng_msg *msg)
+{
+    return (struct slice){nng_msg_body(msg), nng_msg_len(msg)};
+}
+
+static nng_msg *msg_of(struct slice bytes)
+{
+    nng_msg *msg;
+
+    if (nng_msg_alloc(&msg, 0) != 0)
+        return NULL;
+    if (nng_msg_append(msg, bytes.p, bytes.n) != 0) {
+        nng_msg_free(msg);
+        return NULL;
+    }
+    return msg;
+}
+
+/* ---- subscriptions ---- */
+
+static void on_published(void *arg)
+{
+    struct nng_transport *t = arg;
+    int rv = nng_aio_result(t->sub_aio);
+
+    if (rv == NNG_ECLOSED || rv == NNG_ECANCELED)
+        return;
+    if (rv == 0) {
+        nng_msg *msg = nng_aio_get_msg(t->sub_aio);
+        int pipe = nng_pipe_id(nng_msg_get_pipe(msg));
+        pthread_mutex_lock(&t->lock);
+        for (size_t i = 0; i < t->n_peers; i++)
+            if (nng_pipe_id(t->peers[i].sub_pipe) == pipe)
+                t->peers[i].heard_ms = nng_clock();
+        pthread_mutex_unlock(&t->lock);
+        inbox_push(&t->inbox, TRANSPORT_FRAME, 0, body_of(msg));
+        nng_msg_free(msg);
+    }
+    nng_recv_aio(t->sub, t->sub_aio);
+}
+
+static void on_sub_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
+{
+    struct nng_transport *t = arg;
+    int dialer = nng_dialer_id(nng_pipe_dialer(pipe));
+
+    pthread_mutex_lock(&t->lock);
+    for (size_t i = 0; i < t->n_peers; i++) {
+        struct peer_link *p = &t->peers[i];
+        if (ev == NNG_PIPE_EV_ADD_POST && nng_dialer_id(p->sub_dialer) == dialer) {
+            p->sub_pipe = pipe;
+            p->heard_ms = nng_clock();
+        } else if (ev == NNG_PIPE_EV_REM_POST && nng_pipe_id(p->sub_pipe) == nng_pipe_id(pipe)) {
+            p->sub_pipe = (nng_pipe)NNG_PIPE_INITIALIZER;
+        }
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* Silent pipes are closed; their dialers begin again. */
+static void on_watch(void *arg)
+{
+    struct nng_transport *t = arg;
+
+    if (nng_aio_result(t->watch_aio) != 0)
+        return;
+    for (size_t i = 0; i < t->n_peers; i++) {
+        struct peer_link *p = &t->peers[i];
+        nng_pipe silent = NNG_PIPE_INITIALIZER;
+        pthread_mutex_lock(&t->lock);
+        if (nng_pipe_id(p->sub_pipe) > 0 && nng_clock() - p->heard_ms > SILENCE_MS) {
+            silent = p->sub_pipe;
+            p->sub_pipe = (nng_pipe)NNG_PIPE_INITIALIZER;
+        }
+        pthread_mutex_unlock(&t->lock);
+        if (nng_pipe_id(silent) > 0) {
+            log_info("mesh", "member %u is silent: dialling it anew", p->slot);
+            (void)nng_pipe_close(silent);
+        }
+    }
+    nng_sleep_aio(WATCH_EVERY_MS, t->watch_aio);
+}
+
+static int nng_publish(struct transport *t, struct slice bytes)
+{
+    nng_msg *msg;
+
+    if (bytes.n > TRANSPORT_FRAME_MAX)
+        return ERR_FULL;
+    msg = msg_of(bytes);
+    if (!msg)
+        return ERR_NOMEM;
+    if (nng_sendmsg(self_of(t)->pub, msg, NNG_FLAG_NONBLOCK) != 0) {
+        nng_msg_free(msg);
+        return ERR_IO;
+    }
+    return ERR_OK;
+}
+
+/* ---- our requests ---- */
+
+static void on_req_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
+{
+    struct peer_link *p = arg;
+
+    pthread_mutex_lock(&p->t->lock);
+    if (ev == NNG_PIPE_EV_ADD_POST)
+        p->req_pipe = pipe;
+    else if (nng_pipe_id(p->req_pipe) == nng_pipe_id(pipe))
+        p->req_pipe = (nng_pipe)NNG_PIPE_INITIALIZER;
+    pthread_mutex_unlock(&p->t->lock);
+}
+
+static void call_failed(struct call *c, int rv)
+{
+    nng_pipe pipe;
+
+    pthread_mutex_lock(&c->peer->t->lock);
+    pipe = c->peer->req_pipe;
+    pthread_mutex_unlock(&c->peer->t->lock);
+    if (rv == NNG_ETIMEDOUT && nng_pipe_id(pipe) > 0)
+        (void)nng_pipe_close(pipe);
+    inbox_push(&c->peer->t->inbox, TRANSPORT_REPLY, c->id, (struct slice){NULL, 0});
+    atomic_store(&c->state, CALL_FREE);
+}
+
+static void on_call(void *arg)
+{
+    struct call *c = arg;
+    int rv = nng_aio_result(c->aio);
+    nng_msg *msg = nng_aio_get_msg(c->aio);
+
+    if (atomic_load(&c->state) == CALL_SENDING) {
+        if (rv != 0) {
+            if (msg)
+                nng_msg_free(msg);
+            nng_aio_set_msg(c->aio, NULL);
+            call_failed(c, rv);
+            return;
+        }
+        atomic_store(&c->state, CALL_RECEIVING);
+        nng_aio_set_timeout(c->aio, REQUEST_MS);
+        nng_ctx_recv(c->ctx, c->aio);
+        return;
+    }
+    if (rv != 0) {
+        call_failed(c, rv);
+        return;
+    }
+    inbox_push(&c->peer->t->inbox, TRANSPORT_REPLY, c->id, body_of(msg));
+    nng_msg_free(msg);
+    nng_aio_set_msg(c->aio, NULL);
+    atomic_store(&c->state, CALL_FREE);
+}
+
+static int nng_request(struct transport *t, uint16_t slot, uint64_t id, struct slice bytes)
+{
+    struct nng_transport *self = self_of(t);
+    struct peer_link *p = NULL;
+    struct call *c = NULL;
+    nng_msg *msg;
+
+    if (bytes.n > TRANSPORT_FRAME_MAX)
+        return ERR_FULL;
+    for (size_t i = 0; i < self->n_peers; i++)
+        if (self->peers[i].slot == slot)
+            p = &self->peers[i];
+    if (!p)
+        return ERR_NOT_FOUND;
+    for (size_t i = 0; !c && i < CALLS_PER_PEER; i++)
+        if (atomic_load(&p->calls[i].state) == CALL_FREE)
+            c = &p->calls[i];
+    if (!c)
+        return ERR_BUSY;
+    msg = msg_of(bytes);
+    if (!msg)
+        return ERR_NOMEM;
+    nng_aio_wait(c->aio); /* its last callback has set CALL_FREE and is about to return */
+    c->id = id;
+    atomic_store(&c->state, CALL_SENDING);
+    nng_aio_set_msg(c->aio, msg);
+    nng_aio_set_timeout(c->aio, REQUEST_MS);
+    nng_ctx_send(c->ctx, c->aio);
+    return ERR_OK;
+}
+
+/* ---- their requests ---- */
+
+static void answer_receive(struct answer *a)
+{
+    atomic_store(&a->state, ANSWER_RECEIVING);
+    nng_aio_set_timeout(a->aio, NNG_DURATION_INFINITE);
+    nng_ctx_recv(a->ctx, a->aio); /* also drops a request that was not answered */
+}
+
+static void on_answer(void *arg)
+{
+    struct answer *a = arg;
+    int rv = nng_aio_result(a->aio);
+    nng_msg *msg = nng_aio_get_msg(a->aio);
+
+    if (rv == NNG_ECLOSED || rv == NNG_ECANCELED)
+        return;
+    if (atomic_load(&a->state) == ANSWER_SENDING) {
+        if (rv != 0 && msg)
+            nng_msg_free(msg);
+        nng_aio_set_msg(a->aio, NULL);
+        answer_receive(a);
+        return;
+    }
+    if (rv != 0) {
+        answer_receive(a);
+        return;
+    }
+    nng_aio_set_msg(a->aio, NULL);
+    atomic_store(&a->since_ms, nng_clock());
+    atomic_store(&a->state, ANSWER_WAITING);
+    inbox_push(&a->t->inbox, TRANSPORT_REQUEST,
+               atomic_load(&a->generation) * ANSWERS + (uint64_t)(a - a->t->answers), body_of(msg));
+    nng_msg_free(msg);
+}
+
+static int nng_reply(struct transport *t, uint64_t id, struct slice bytes)
+{
+    struct answer *a = &self_of(t)->answers[id % ANSWERS];
+    nng_msg *msg = NULL;
+
+    if (bytes.n > TRANSPORT_FRAME_MAX)
+        return ERR_FULL;
+    if (atomic_load(&a->state) != ANSWER_WAITING || atomic_load(&a->generation) != id / ANSWERS)
+        return ERR_NOT_FOUND; /* taken back meanwhile */
+    if (bytes.n)
+        msg = msg_of(bytes);
+    nng_aio_wait(a->aio);
+    atomic_fetch_add(&a->generation, 1);
+    if (!msg) {
+        answer_receive(a);
+        return bytes.n ? ERR_NOMEM : ERR_OK;
+    }
+    atomic_store(&a->state, ANSWER_SENDING);
+    nng_aio_set_msg(a->aio, msg);
+    nng_aio_set_timeout(a->aio, REQUEST_MS);
+    nng_ctx_send(a->ctx, a->aio);
+    return ERR_OK;
+}
+
+static void nng_poll(struct transport *t, transport_deliver_fn *deliver, void *ctx)
+{
+    struct nng_transport *self = self_of(t);
+
+    inbox_drain(&self->inbox, deliver, ctx);
+    for (size_t i = 0; i < ANSWERS; i++) {
+        struct answer *a = &self->answers[i];
+        if (atomic_load(&a->state) == ANSWER_WAITING &&
+            nng_clock() - atomic_load(&a->since_ms) > ANSWER_MS)
+            (void)nng_reply(t, atomic_load(&a->generation) * ANSWERS + i, (struct slice){NULL, 0});
+    }
+}
+
+static void nng_cut_off(struct transport *t)
+{
+    struct nng_transport *self = self_of(t);
+
+    inbox_close(&self->inbox);
+    self->next_closed = closed_transports;
+    closed_transports = self;
+}
+
+static const struct transport_ops nng_ops = {
+    nng_publish, nng_request, nng_reply, nng_poll, nng_cut_off,
+};
+
+/* ---- opening ---- */
+
+static int limit_size(nng_socket s)
+{
+    return nng_socket_set_size(s, NNG_OPT_RECVMAXSZ, TRANSPORT_FRAME_MAX);
+}
+
+static int set_reconnect(nng_socket s)
+{
+    int rv = nng_socket_set_ms(s, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS);
+
+    return rv ? rv : nng_socket_set_ms(s, NNG_OPT_RECONNMAXT, RECONNECT_MAX_MS);
+}
+
+static int open_listeners(struct nng_transport *t, const struct transport_peer *self)
+{
+    char url[URL_BYTES];
+    int rv;
+
+    url_of(self, self->port, url);
+    if ((rv = nng_pub0_open(&t->pub)) != 0 || (rv = limit_size(t->pub)) != 0 ||
+        (rv = nng_socket_set_int(t->pub, NNG_OPT_SENDBUF, PUB_QUEUE)) != 0 ||
+        (rv = nng_listen(t->pub, url, NULL, 0)) != 0)
+        return told("cannot publish on", url, rv);
+    url_of(self, (uint16_t)(self->port + 1), url);
+    if ((rv = nng_rep0_open(&t->rep)) != 0 || (rv = limit_size(t->rep)) != 0)
+        return told("cannot answer on", url, rv);
+    for (size_t i = 0; i < ANSWERS; i++) {
+        struct answer *a = &t->answers[i];
+        a->t = t;
+        if ((rv = nng_ctx_open(&a->ctx, t->rep)) != 0 ||
+            (rv = nng_aio_alloc(&a->aio, on_answer, a)) != 0)
+            return told("cannot answer on", url, rv);
+        answer_receive(a);
+    }
+    if ((rv = nng_listen(t->rep, url, NULL, 0)) != 0)
+        return told("cannot answer on", url, rv);
+    return ERR_OK;
+}
+
+static int open_subscriber(struct nng_transport *t)
+{
+    int rv;
+
+    if ((rv = nng_sub0_open(&t->sub)) != 0 || (rv = limit_size(t->sub)) != 0 ||
+        (rv = set_reconnect(t->sub)) != 0 ||
+        (rv = nng_socket_set_int(t->sub, NNG_OPT_RECVBUF, SUB_QUEUE)) != 0 ||
+        (rv = nng_socket_set(t->sub, NNG_OPT_SUB_SUBSCRIBE, "", 0)) != 0 ||
+        (rv = nng_pipe_notify(t->sub, NNG_PIPE_EV_ADD_POST, on_sub_pipe, t)) != 0 ||
+        (rv = nng_pipe_notify(t->sub, NNG_PIPE_EV_REM_POST, on_sub_pipe, t)) != 0 ||
+        (rv = nng_aio_alloc(&t->sub_aio, on_published, t)) != 0 ||
+        (rv = nng_aio_alloc(&t->watch_aio, on_watch, t)) != 0)
+        return told("cannot subscribe", "", rv);
+    nng_recv_aio(t->sub, t->sub_aio);
+    nng_sleep_aio(WATCH_EVERY_MS, t->watch_aio);
+    return ERR_OK;
+}
+
+static int open_peer(struct nng_transport *t, const struct transport_peer *peer, struct peer_link *p)
+{
+    char url[URL_BYTES];
+    int rv;
+
+    p->t = t;
+    p->slot = peer->slot;
+    url_of(peer, (uint16_t)(peer->port + 1), url);
+    if ((rv = nng_req0_open(&p->req)) != 0 || (rv = limit_size(p->req)) != 0 ||
+        (rv = set_reconnect(p->req)) != 0 ||
+        (rv = nng_pipe_notify(p->req, NNG_PIPE_EV_ADD_POST, on_req_pipe, p)) != 0 ||
+        (rv = nng_pipe_notify(p->req, NNG_PIPE_EV_REM_POST, on_req_pipe, p)) != 0)
+        return told("cannot dial", url, rv);
+    for (size_t i = 0; i < CALLS_PER_PEER; i++) {
+        struct call *c = &p->calls[i];
+        c->peer = p;
+        if ((rv = nng_ctx_open(&c->ctx, p->req)) != 0 ||
+            (rv = nng_aio_alloc(&c->aio, on_call, c)) != 0)
+            return told("cannot dial", url, rv);
+    }
+    if ((rv = nng_dial(p->req, url, NULL, NNG_FLAG_NONBLOCK)) != 0)
+        return told("cannot dial", url, rv);
+    url_of(peer, peer->port, url);
+    pthread_mutex_lock(&t->lock);
+    rv = nng_dialer_create(&p->sub_dialer, t->sub, url);
+    pthread_mutex_unlock(&t->lock);
+    if (rv != 0 || (rv = nng_dialer_start(p->sub_dialer, NNG_FLAG_NONBLOCK)) != 0)
+        return told("cannot dial", url, rv);
+    return ERR_OK;
+}
+
+int transport_nng_open(const struct transport_peer *self, const struct transport_peer *others,
+                       size_t n_others, void (*wake)(void *ctx), void *wake_ctx,
+                       struct transport **out)
+{
+    struct nng_transport *t = calloc(1, sizeof *t);
+    int rc;
+
+    *out = NULL;
+    if (!t)
+        return ERR_NOMEM;
+    t->peers = calloc(n_others ? n_others : 1, sizeof *t->peers);
+    if (!t->peers) {
+        free(t);
+        return ERR_NOMEM;
+    }
+    t->base.ops = &nng_ops;
+    t->n_peers = n_others;
+    pthread_mutex_init(&t->lock, NULL);
+    inbox_init(&t->inbox, wake, wake_ctx);
+    rc = open_listeners(t, self);
+    if (rc == ERR_OK)
+        rc = open_subscriber(t);
+    for (size_t i = 0; rc == ERR_OK && i < n_others; i++)
+        rc = open_peer(t, &others[i], &t->peers[i]);
+    if (rc != ERR_OK) {
+        nng_cut_off(&t->base);
+        return rc;
+    }
+    *out = &t->base;
+    return ERR_OK;
+}

@@ -1,0 +1,467 @@
+/* One suite that both journals pass, then what only the one on disk can show. */
+#include <dirent.h>
+#include <poll.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "proto/err.h"
+#include "sync/join.h"
+#include "sync/store.h"
+#include "tests/conformance/sync/check.h"
+#include "tests/unit/sync/samples.h"
+
+static struct cluster_key keys[2];
+static char directory[] = "/tmp/anysa-store-XXXXXX", path[64];
+static struct memory_disk *disk;
+static int wake_fd;
+static _Atomic unsigned wakes;
+
+static void on_wake(void *ctx)
+{
+    uint64_t one = 1;
+
+    (void)ctx;
+    wakes++;
+    CHECK(write(wake_fd, &one, sizeof one) == sizeof one);
+}
+
+static struct store_options options(void)
+{
+    return (struct store_options){.path = path, .cluster = "lab", .slot = 3, .keys = keys,
+                                  .n_keys = 1, .wake = on_wake};
+}
+
+static int open_sqlite(const struct store_options *o, struct store **s, struct sync_recovery *r)
+{
+    return store_sqlite_open(o, s, r);
+}
+
+static int open_memory(const struct store_options *o, struct store **s, struct sync_recovery *r)
+{
+    return store_memory_open(disk, o, s, r);
+}
+
+typedef int open_fn(const struct store_options *o, struct store **s, struct sync_recovery *r);
+
+/* ---- batches ---- */
+
+static struct sync_batch *batch_new(uint64_t ticket)
+{
+    struct sync_batch *b = calloc(1, sizeof *b);
+
+    b->ticket = ticket;
+    return b;
+}
+
+static struct sync_batch *with_record(struct sync_batch *b, struct record *r)
+{
+    b->records = realloc(b->records, (b->n_records + 1) * sizeof(struct record *));
+    b->records[b->n_records++] = r;
+    return b;
+}
+
+static struct sync_batch *with_position(struct sync_batch *b, uint32_t origin, uint64_t seq)
+{
+    b->vector = realloc(b->vector, (b->n_vector + 1) * sizeof *b->vector);
+    b->vector[b->n_vector++] = (struct sync_position){sample_id(origin), 1, seq};
+    return b;
+}
+
+static struct sync_batch *with_epoch(struct sync_batch *b, uint16_t slot, uint32_t epoch)
+{
+    b->epochs = realloc(b->epochs, (b->n_epochs + 1) * sizeof *b->epochs);
+    b->epochs[b->n_epochs++] = (struct sync_epoch){slot, epoch};
+    return b;
+}
+
+static void wait_durable(struct store *s, uint64_t ticket)
+{
+    struct pollfd p = {.fd = wake_fd, .events = POLLIN};
+    bool failed;
+    uint64_t n;
+
+    for (int i = 0; s->ops->poll(s, &failed) < ticket; i++) {
+        CHECK(!failed && i < 1000);
+        if (poll(&p, 1, 5000) == 1)
+            CHECK(read(wake_fd, &n, sizeof n) == sizeof n);
+    }
+}
+
+static const struct record *find(const struct sync_recovery *r, uint8_t kind, uint64_t key)
+{
+    for (size_t i = 0; i < r->n_records; i++)
+        if (r->records[i]->kind == kind && record_key(r->records[i]) == key)
+            return r->records[i];
+    return NULL;
+}
+
+static uint64_t position(const struct sync_recovery *r, uint32_t origin)
+{
+    struct id128 id = sample_id(origin);
+
+    for (size_t i = 0; i < r->n_vector; i++)
+        if (id128_equal(&r->vector[i].origin, &id))
+            return r->vector[i].seq;
+    return 0;
+}
+
+/* ---- the suite ---- */
+
+static void starts_empty(open_fn *open)
+{
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+    bool failed = true;
+
+    CHECK(open(&o, &s, &r) == ERR_OK);
+    CHECK(r.journal_empty && r.epoch == 0 && r.n_records == 0 && r.n_vector == 0 && r.n_epochs == 0);
+    CHECK(s->ops->poll(s, &failed) == 0 && !failed);
+    store_recovery_free(&r);
+    s->ops->close(s);
+}
+
+static void gives_back_what_was_durable(open_fn *open)
+{
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+    struct sync_batch *b = batch_new(1);
+    const struct record *ike, *child;
+
+    CHECK(open(&o, &s, &r) == ERR_OK);
+    store_recovery_free(&r);
+    with_record(b, sample_at(sample_ike(0xffffffffffffff01, 5), 50, 1, 1));
+    with_record(b, sample_at(sample_child(0x1000, 5), 50, 1, 2));
+    with_record(b, sample_at(sample_endpoint(0x1000, 3), 51, 2, UINT64_MAX));
+    with_position(with_position(b, 50, 2), 51, UINT64_MAX);
+    with_epoch(b, 7, 41);
+    b->epoch = 12;
+    CHECK(s->ops->submit(s, b) == ERR_OK);
+    wait_durable(s, 1);
+    s->ops->close(s);
+
+    CHECK(open(&o, &s, &r) == ERR_OK);
+    CHECK(!r.journal_empty && r.epoch == 12 && r.n_records == 3);
+    CHECK(r.n_epochs == 1 && r.epochs[0].slot == 7 && r.epochs[0].epoch == 41);
+    CHECK(position(&r, 50) == 2 && position(&r, 51) == UINT64_MAX);
+    ike = find(&r, RECORD_IKE, 0xffffffffffffff01);
+    child = find(&r, RECORD_CHILD, 0x1000);
+    CHECK(ike && child && find(&r, RECORD_ENDPOINT, 0x1000));
+    CHECK(ike->seq == 1 && ike->origin_slot == 1 && ike->ike.sk_ei.n == 36);
+    CHECK(memcmp(ike->ike.sk_ei.b, SAMPLE_CANARY, sizeof SAMPLE_CANARY - 1) == 0);
+    CHECK(ike->ike.last_response.n == 17 && child->child.integ_out.n == 32);
+    store_recovery_free(&r);
+    s->ops->close(s);
+}
+
+static void keeps_the_last_form(open_fn *open)
+{
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+    struct record *r2 = sample_at(sample_child(0x1000, 5), 50, 1, 9);
+
+    r2->child.confirmed = true;
+    CHECK(open(&o, &s, &r) == ERR_OK);
+    store_recovery_free(&r);
+    CHECK(s->ops->submit(s, with_position(with_record(batch_new(1), r2), 50, 9)) == ERR_OK);
+    CHECK(s->ops->submit(s, with_epoch(batch_new(2), 7, 40)) == ERR_OK); /* lower: ignored */
+    wait_durable(s, 2);
+    s->ops->close(s);
+
+    CHECK(open(&o, &s, &r) == ERR_OK);
+    CHECK(r.n_records == 3 && position(&r, 50) == 9 && r.epochs[0].epoch == 41);
+    CHECK(find(&r, RECORD_CHILD, 0x1000)->child.confirmed);
+    store_recovery_free(&r);
+    s->ops->close(s);
+}
+
+static void leaves_out_the_expired(open_fn *open)
+{
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+    struct record *old = sample_at(sample_child(0x2000, 6), 50, 1, 10);
+
+    old->child.not_after_ms = 1000;
+    CHECK(open(&o, &s, &r) == ERR_OK);
+    store_recovery_free(&r);
+    CHECK(s->ops->submit(s, with_record(batch_new(1), old)) == ERR_OK);
+    wait_durable(s, 1);
+    s->ops->close(s);
+    CHECK(open(&o, &s, &r) == ERR_OK);
+    CHECK(r.n_records == 3 && !find(&r, RECORD_CHILD, 0x2000));
+    store_recovery_free(&r);
+    s->ops->close(s);
+}
+
+/* What was submitted is finished by close, without anyone polling. */
+static void finishes_at_close(open_fn *open)
+{
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+
+    CHECK(open(&o, &s, &r) == ERR_OK);
+    store_recovery_free(&r);
+    for (uint32_t i = 0; i < 500; i++)
+        CHECK(s->ops->submit(s, with_record(batch_new(i + 1), sample_at(sample_child(0x10000 + i, i),
+                                                                        50, 1, 100 + i))) == ERR_OK);
+    s->ops->close(s);
+    CHECK(open(&o, &s, &r) == ERR_OK);
+    CHECK(r.n_records == 503);
+    store_recovery_free(&r);
+    s->ops->close(s);
+}
+
+static void suite(const char *name, open_fn *open)
+{
+    starts_empty(open);
+    gives_back_what_was_durable(open);
+    keeps_the_last_form(open);
+    leaves_out_the_expired(open);
+    finishes_at_close(open);
+    printf("%s: passed\n", name);
+}
+
+/* ---- on disk only ---- */
+
+/* Far fewer transactions than batches: those that wait while one is written share the next. */
+static void commits_in_groups(void)
+{
+    enum { BATCHES = 2000 };
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+    unsigned before = wakes;
+
+    CHECK(store_sqlite_open(&o, &s, &r) == ERR_OK);
+    store_recovery_free(&r);
+    for (uint32_t i = 0; i < BATCHES; i++)
+        CHECK(s->ops->submit(s, with_record(batch_new(i + 1), sample_at(sample_child(0x20000 + i, i),
+                                                                        50, 1, 1000 + i))) == ERR_OK);
+    wait_durable(s, BATCHES);
+    printf("%u transactions for %u batches\n", wakes - before, BATCHES);
+    CHECK(wakes - before < BATCHES / 2);
+    s->ops->close(s);
+}
+
+/* Every file of the directory, as bytes: does any of them hold the canary? */
+static bool anything_holds(const char *canary)
+{
+    DIR *d = opendir(directory);
+    struct dirent *e;
+    bool found = false;
+
+    CHECK(d);
+    while ((e = readdir(d)) != NULL) {
+        char name[512];
+        struct stat st;
+        uint8_t *bytes;
+        FILE *f;
+        snprintf(name, sizeof name, "%s/%s", directory, e->d_name);
+        if (stat(name, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
+            continue;
+        CHECK((st.st_mode & 0777) == 0600);
+        f = fopen(name, "rb");
+        bytes = malloc((size_t)st.st_size);
+        CHECK(f && bytes && fread(bytes, 1, (size_t)st.st_size, f) == (size_t)st.st_size);
+        fclose(f);
+        found |= memmem(bytes, (size_t)st.st_size, canary, strlen(canary)) != NULL;
+        free(bytes);
+    }
+    closedir(d);
+    return found;
+}
+
+/* Keys are in no file, neither while the journal is open (its log is full then) nor after. */
+static void shows_no_key(void)
+{
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+
+    CHECK(store_sqlite_open(&o, &s, &r) == ERR_OK);
+    CHECK(r.n_records > 2000);
+    store_recovery_free(&r);
+    CHECK(s->ops->submit(s, with_record(batch_new(1), sample_at(sample_ike(0x77, 77), 50, 1, 9999))) ==
+          ERR_OK);
+    wait_durable(s, 1);
+    CHECK(!anything_holds(SAMPLE_CANARY));
+    CHECK(!anything_holds("router@example.net"));
+    CHECK(anything_holds("CREATE TABLE")); /* the search does see the files */
+    s->ops->close(s);
+    CHECK(!anything_holds(SAMPLE_CANARY));
+}
+
+static size_t files_aside(void)
+{
+    DIR *d = opendir(directory);
+    struct dirent *e;
+    size_t n = 0;
+
+    while ((e = readdir(d)) != NULL)
+        n += strstr(e->d_name, ".aside-") && !strstr(e->d_name, "-wal");
+    closedir(d);
+    return n;
+}
+
+/* Opens with these options, expecting a new journal and one more file set aside, or neither. */
+static void expect(const struct store_options *o, bool set_aside)
+{
+    size_t before = files_aside();
+    struct sync_recovery r;
+    struct store *s;
+
+    CHECK(store_sqlite_open(o, &s, &r) == ERR_OK);
+    CHECK(r.journal_empty == set_aside && (r.n_records == 0) == set_aside);
+    CHECK(files_aside() == before + set_aside);
+    store_recovery_free(&r);
+    CHECK(s->ops->submit(s, with_record(batch_new(1), sample_at(sample_child(0x9000, 1), 1, 1, 1))) ==
+          ERR_OK);
+    wait_durable(s, 1);
+    s->ops->close(s);
+}
+
+static void scribble(long at, const char *text, size_t n)
+{
+    FILE *f = fopen(path, "r+b");
+
+    CHECK(f && fseek(f, at, SEEK_SET) == 0 && fwrite(text, 1, n, f) == n);
+    fclose(f);
+}
+
+static void run_sql(const char *sql)
+{
+    sqlite3 *db;
+
+    CHECK(sqlite3_open(path, &db) == SQLITE_OK);
+    CHECK(sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK);
+    CHECK(sqlite3_close(db) == SQLITE_OK);
+}
+
+static void sets_aside_what_it_cannot_use(void)
+{
+    struct store_options o = options(), other;
+    char junk[8192];
+
+    expect(&o, false);
+    other = o; /* another slot's, another cluster's, another key's */
+    other.slot = 4;
+    expect(&other, true);
+    expect(&o, true);
+    other.slot = 3;
+    other.cluster = "plant";
+    expect(&other, true);
+    expect(&o, true);
+    other = o;
+    other.keys = &keys[1];
+    expect(&other, true);
+    expect(&o, true);
+
+    memset(junk, 'x', sizeof junk); /* not a database at all */
+    scribble(0, junk, sizeof junk);
+    expect(&o, true);
+    memset(junk, 0xa5, sizeof junk); /* a page in the middle */
+    scribble(4096, junk, 4096);
+    expect(&o, true);
+    run_sql("UPDATE records SET body = substr(body, 1, 40) || x'00' || substr(body, 42)");
+    expect(&o, true); /* one bit of a sealed row */
+    run_sql("UPDATE records SET key = key + 1"); /* a sealed row in another's place */
+    expect(&o, true);
+    run_sql("DROP TABLE vector");
+    expect(&o, true);
+    expect(&o, false);
+}
+
+/* The second cluster key becomes the first: the journal opens, and is wrapped anew. */
+static void follows_key_rotation(void)
+{
+    struct cluster_key both[2] = {keys[1], keys[0]};
+    struct store_options o = options();
+
+    expect(&o, false);
+    o.keys = both;
+    o.n_keys = 2;
+    expect(&o, false);
+    o.n_keys = 1; /* the old key is gone */
+    expect(&o, false);
+    o.keys = keys;
+    expect(&o, true);
+}
+
+/* A journal in use is neither shared nor set aside. */
+static void refuses_a_second_process(void)
+{
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+    pid_t child;
+    int status;
+
+    child = fork();
+    if (child == 0) { /* no threads yet in either */
+        CHECK(store_sqlite_open(&o, &s, &r) == ERR_OK);
+        CHECK(write(wake_fd, &(uint64_t){1}, 8) == 8);
+        pause();
+    }
+    for (uint64_t n = 0; read(wake_fd, &n, sizeof n) != sizeof n;)
+        usleep(1000);
+    CHECK(store_sqlite_open(&o, &s, &r) == ERR_BUSY);
+    kill(child, SIGKILL);
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(store_sqlite_open(&o, &s, &r) == ERR_OK && !r.journal_empty);
+    store_recovery_free(&r);
+    s->ops->close(s);
+}
+
+static void tells_an_impossible_path(void)
+{
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+
+    o.path = "/proc/no/such/place/journal.db";
+    CHECK(store_sqlite_open(&o, &s, &r) == ERR_IO && s == NULL);
+}
+
+static void remove_all(void)
+{
+    DIR *d = opendir(directory);
+    struct dirent *e;
+    char name[512];
+
+    while ((e = readdir(d)) != NULL) {
+        snprintf(name, sizeof name, "%s/%s", directory, e->d_name);
+        (void)unlink(name);
+    }
+    closedir(d);
+    (void)rmdir(directory);
+}
+
+int main(void)
+{
+    CHECK(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/journal.db", directory);
+    wake_fd = eventfd(0, EFD_NONBLOCK);
+    keys[0] = sample_cluster_key(1);
+    keys[1] = sample_cluster_key(2);
+    disk = memory_disk_new();
+    suite("memory", open_memory);
+    memory_disk_free(disk);
+    suite("sqlite", open_sqlite);
+    commits_in_groups();
+    shows_no_key();
+    sets_aside_what_it_cannot_use();
+    follows_key_rotation();
+    refuses_a_second_process();
+    tells_an_impossible_path();
+    remove_all();
+    printf("passed\n");
+    return 0;
+}
