@@ -1,0 +1,43 @@
+#include "node/api.h"
+
+/* clang-format off: a row is to be read as one. */
+const struct http_route api_routes[] = {
+    {"GET", "/healthz", api_get_healthz, .open_to_all = true},
+    {"GET", "/readyz", api_get_readyz, .open_to_all = true},
+    {"GET", "/v1/cluster", api_get_cluster, false},
+    {"GET", "/v1/nodes", api_get_nodes, false},
+    {"GET", "/v1/tunnels", api_get_tunnels, false},
+    {"GET", "/v1/tunnels/{id}", api_get_tunnel, false},
+    {"GET", "/v1/ike-sas", api_get_ike_sas, false},
+    {"GET", "/v1/child-sas", api_get_child_sas, false},
+    {"GET", "/v1/routes", api_get_routes, false},
+    {"GET", "/metrics", api_get_metrics, false},
+};
+/* clang-format on */
+const size_t api_route_count = sizeof api_routes / sizeof *api_routes;
+
+struct http_site api_site(struct node *node)
+{
+    return (struct http_site){.routes = api_routes,
+                              .n_routes = api_route_count,
+                              .token = node->config->http.token,
+                              .ctx = node};
+}
+
+void api_get_healthz(void *ctx, const struct http_request *request, struct http_reply *reply)
+{
+    (void)ctx;
+    (void)request;
+    http_reply_json(reply, 200, json_pack("{s:s}", "status", "ok"));
+}
+
+void api_get_readyz(void *ctx, const struct http_request *request, struct http_reply *reply)
+{
+    struct readiness ready = node_readiness(ctx);
+    json_t *reasons = json_array();
+
+    (void)request;
+    for (size_t i = 0; i < ready.n; i++)
+        json_array_append_new(reasons, json_string(ready.reasons[i]));
+    http_reply_json(reply, ready.n == 0 ? 200 : 503, json_pack("{s:o}", "reasons", reasons));
+}

@@ -1,0 +1,34 @@
+/* Lists in pages: `limit` and `cursor` of a query. Every item of a list has a
+ * number, never 0, by which the list is ordered (an SPI, a slot + 1, a line); the
+ * cursor is the last number shown, as 16 hex digits. So a page is found anew each
+ * time, and what was deleted between two pages shifts nothing. */
+#ifndef NODE_API_PAGE_H
+#define NODE_API_PAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "node/http_router.h"
+
+enum { PAGE_LIMIT_DEFAULT = 100, PAGE_LIMIT_MAX = 10000 };
+
+struct page {
+    size_t limit;
+    uint64_t after; /* items with a greater number; 0: from the start */
+    uint64_t *keys; /* owned */
+    size_t n, cap;
+    uint64_t ceiling; /* greater ones cannot be on this page; 0: not known yet */
+    bool failed;      /* out of memory */
+};
+
+/* False: *reply holds a 400 and there is nothing to free. */
+bool page_begin(const struct http_request *request, struct page *page, struct http_reply *reply);
+/* Offers an item, in any order; only what can be on this page is kept. */
+void page_offer(struct page *page, uint64_t key);
+/* Sorts. Returns how many items the page shows: page->keys[0 ... n - 1]. */
+size_t page_close(struct page *page);
+/* Replies {"items", "next_cursor"}; takes `items` and frees the page. */
+void page_reply(struct page *page, json_t *items, struct http_reply *reply);
+
+#endif

@@ -1,0 +1,484 @@
+/* anysad, as a story.
+ *
+ * Two cores know the protocols and do no I/O: the IKE engine (ike/) and the
+ * replication core (sync/). Around them stand the parts that touch the world: the
+ * journal (a SQLite file on a thread of its own), the mesh (nng's threads), the
+ * dataplane (packet threads), the HTTP server. This directory is the wiring. All
+ * control state lives on one libuv loop; other threads only wake it.
+ *
+ * Start, in this order, each step needing the one before it: the configuration is
+ * read (main.c); the process is hardened, so that no key ever lands in a core
+ * dump; the state directory is locked and the journal opened; the replication core
+ * takes what the journal held (SYNC_EV_RECOVERED) and asks for an epoch to be made
+ * durable; the dataplane comes up and gets tunnels, routes and all SAs; then the
+ * mesh, then HTTP. Nothing of nng runs before the process is hardened, and nothing
+ * forks afterwards. If a step fails the log says what is missing and the process
+ * ends with 1, having announced nothing.
+ *
+ * A handshake. The dataplane finds an IKE datagram and hands it to steer_ike.c,
+ * which looks the SA up by our own SPI: another live node's goes there over the
+ * mesh, ours goes to the engine (events.c). The engine asks for a key job (thread
+ * pool), then for a COMMIT: the records of the exchange. They become a PUT; the
+ * replication core answers with effects, in order: RECORD installs the SA here
+ * (records.c), JOURNAL writes it, PUBLISH tells the others, who install it by the
+ * same records.c and acknowledge. When the journal and every live member have it,
+ * BARRIER comes back as COMMITTED, and only then the engine sends its answer.
+ *
+ * Epochs and IVs. SYNC_FX_EPOCH grants this incarnation a number that no other
+ * ever used. The dataplane's lanes take IVs under it, and lane 15 is the IKE
+ * engine's: (epoch, counter) from 1 up, the counter starting anew only under a
+ * higher epoch.
+ *
+ * A restart. The journal brings back what was durable, the others what was missed
+ * meanwhile. Once that is complete (synced) and an epoch is granted, /readyz turns
+ * 200, and resume.c takes up the IKE SAs that this slot owned, each under the next
+ * term and through the barrier.
+ *
+ * The end. SIGTERM or SIGINT: unready, the others are told, a moment later the
+ * dataplane closes (kernel routes and TUN vanish), the journal is flushed, the
+ * process leaves by _exit, because nng's sockets may hang when closed. A watchdog
+ * ends it after NODE_STOP_LIMIT_S in any case. SIGHUP reloads tunnels and routes;
+ * a bad file changes nothing. */
+#include "node/node.h"
+
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "node/api.h"
+#include "node/api_text.h"
+#include "proto/crypto.h"
+#include "proto/err.h"
+#include "proto/log.h"
+
+/* ---- what the cores and the dataplane ask of us ---- */
+
+static bool next_iv(void *ctx, uint64_t *iv)
+{
+    struct node *node = ctx;
+
+    if (node->epoch == 0 || node->ike_iv_counter == UINT32_MAX)
+        return false;
+    *iv = iv_make(node->config->node.slot, node->epoch, IV_LANE_IKE, ++node->ike_iv_counter);
+    return true;
+}
+
+static bool esp_spi_taken(void *ctx, uint32_t spi)
+{
+    struct node *node = ctx;
+
+    return sync_find_child(node->sync, spi) != NULL;
+}
+
+static void on_ike(void *ctx, const struct endpoint *local, const struct endpoint *peer,
+                   const uint8_t *bytes, size_t n)
+{
+    node_on_ike_datagram(ctx, local, peer, (struct slice){bytes, n}, false);
+}
+
+static void on_miss(void *ctx, uint32_t spi_in)
+{
+    struct node *node = ctx;
+
+    (void)spi_in;
+    node->counters.misses++;
+}
+
+/* ---- the loop's callbacks ---- */
+
+static void wake(void *async) /* any thread */
+{
+    uv_async_send(async);
+}
+
+static void on_transport_wake(uv_async_t *async)
+{
+    node_transport_poll(async->data);
+}
+
+static void on_store_wake(uv_async_t *async)
+{
+    node_store_poll(async->data);
+}
+
+static void on_dp_wake(uv_poll_t *poll, int status, int events)
+{
+    struct node *node = poll->data;
+
+    (void)status;
+    (void)events;
+    if (node->dp)
+        dp_poll(node->dp);
+}
+
+static void on_sync_tick(uv_timer_t *timer)
+{
+    struct node *node = timer->data;
+    struct sync_event event = {.kind = SYNC_EV_TICK};
+
+    node_store_poll(node);
+    node_sync(node, &event);
+    node_resume_tick(node);
+    node_update_ready(node);
+}
+
+static void on_ike_tick(uv_timer_t *timer)
+{
+    struct ike_event event = {.kind = IKE_EV_TICK};
+
+    node_ike(timer->data, &event);
+}
+
+static void on_before_sleep(uv_prepare_t *prepare)
+{
+    node_flush(prepare->data);
+}
+
+static void on_after_sleep(uv_check_t *check)
+{
+    node_flush(check->data);
+}
+
+static void on_hup(uv_signal_t *handle, int number)
+{
+    (void)number;
+    node_reload(handle->data);
+}
+
+/* ---- the end ---- */
+
+static void on_watchdog(int number)
+{
+    static const char text[] = "anysad: the orderly end took too long\n";
+
+    (void)number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        _exit(1);
+    _exit(1);
+}
+
+static void on_linger_over(uv_timer_t *timer)
+{
+    struct node *node = timer->data;
+
+    uv_poll_stop(&node->dp_wake);
+    dp_close(node->dp);
+    node->dp = NULL;
+    http_close(node->http);
+    node->http = NULL;
+    uv_stop(&node->loop);
+}
+
+static void on_stop(uv_signal_t *handle, int number)
+{
+    struct node *node = handle->data;
+    struct sync_event event = {.kind = SYNC_EV_DRAIN, .draining = true};
+    struct sigaction action = {.sa_handler = on_watchdog};
+
+    if (node->draining)
+        return;
+    log_info("node", "%s: leaving", number == SIGTERM ? "SIGTERM" : "SIGINT");
+    sigaction(SIGALRM, &action, NULL);
+    alarm(NODE_STOP_LIMIT_S);
+    node->draining = true;
+    node_update_ready(node);
+    node_sync(node, &event);
+    uv_timer_start(&node->linger, on_linger_over, NODE_LINGER_MS, 0);
+}
+
+/* ---- the start ---- */
+
+static int derive(const struct secret *cluster_key, const char *info, struct secret *out)
+{
+    out->n = 32;
+    return crypto_hkdf(HASH_SHA256, secret_slice(cluster_key), (struct slice){NULL, 0},
+                       (struct slice){(const uint8_t *)info, strlen(info)}, out->b, out->n);
+}
+
+static int open_sync(struct node *node)
+{
+    const struct config *config = node->config;
+    struct sync_config c = {
+        .version = ANYSA_VERSION,
+        .slot = config->node.slot,
+        .n_members = config->mesh.n,
+        .n_keys = config->cluster.n_keys,
+        .dead_ms = config->mesh.dead_ms,
+        .barrier_timeout_ms = config->ike.barrier_timeout_ms,
+    };
+
+    memcpy(c.cluster, config->cluster.name, sizeof c.cluster);
+    memcpy(c.name, config->node.name, sizeof c.name);
+    memcpy(c.keys, config->cluster.keys, sizeof c.keys);
+    for (size_t i = 0; i < config->mesh.n; i++)
+        c.members[i] = config->mesh.members[i].slot;
+    node->sync = sync_new(&c, &rng_system, now_read());
+    wipe(c.keys, sizeof c.keys);
+    return node->sync ? ERR_OK : ERR_NOMEM;
+}
+
+/* The journal, and what it held into the core. */
+static int recover(struct node *node)
+{
+    const struct config *config = node->config;
+    char path[PATH_MAX];
+    struct sync_recovery recovery = {0};
+    struct sync_event event = {.kind = SYNC_EV_RECOVERED, .recovery = &recovery};
+    struct store_options options = {
+        .path = path,
+        .cluster = config->cluster.name,
+        .slot = config->node.slot,
+        .keys = config->cluster.keys,
+        .n_keys = config->cluster.n_keys,
+        .wake = wake,
+        .wake_ctx = &node->store_wake,
+    };
+    int err;
+
+    if (snprintf(path, sizeof path, "%s/journal.db", config->node.state_dir) >= (int)sizeof path)
+        return ERR_INVALID;
+    err = store_sqlite_open(&options, &node->store, &recovery);
+    if (err != ERR_OK)
+        return err;
+    log_info("node", "journal: %zu records, highest epoch %u%s", recovery.n_records, recovery.epoch,
+             recovery.journal_empty ? " (new)" : "");
+    node_sync(node, &event);
+    store_recovery_free(&recovery);
+    return ERR_OK;
+}
+
+static int open_ike(struct node *node)
+{
+    const struct config *config = node->config;
+    struct ike_config c = {
+        .slot = config->node.slot,
+        .incarnation = sync_incarnation(node->sync),
+        .spi_key = node->spi_key,
+        .lifetime_s = config->ike.lifetime_s,
+        .child_lifetime_s = config->ike.child_lifetime_s,
+        .max_children = config->ike.max_children,
+        .next_iv = next_iv,
+        .next_iv_ctx = node,
+        .esp_spi_taken = esp_spi_taken,
+        .spi_ctx = node,
+    };
+
+    memcpy(c.id_domain, config->cluster.id_domain, sizeof c.id_domain);
+    node->ike = ike_new(&c, &rng_system);
+    secret_wipe(&c.spi_key);
+    return node->ike ? ERR_OK : ERR_NOMEM;
+}
+
+static int open_dataplane(struct node *node)
+{
+    const struct config *config = node->config;
+    struct dp_callbacks callbacks = {
+        .ctx = node, .ike = on_ike, .confirmed = node_on_confirmed, .miss = on_miss};
+    struct dp_config c = {
+        .slot = config->node.slot,
+        .provider = "auto",
+        .lanes = config->dataplane.lanes,
+        .n_anycast = config->anycast.n,
+    };
+    int err = host_check_anycast(config);
+
+    if (err != ERR_OK)
+        return err;
+    memcpy(c.tun, config->dataplane.tun, sizeof c.tun);
+    memcpy(c.source, config->dataplane.source, sizeof c.source);
+    memcpy(c.anycast, config->anycast.addresses, sizeof c.anycast);
+    err = dp_open(&c, &callbacks, &node->dp);
+    if (err != ERR_OK) {
+        node->dp = NULL;
+        return err;
+    }
+    if (node->epoch > 0)
+        dp_set_epoch(node->dp, node->epoch);
+    if (uv_poll_init(&node->loop, &node->dp_wake, dp_wake_fd(node->dp)) != 0)
+        return ERR_IO;
+    node->dp_wake.data = node;
+    return uv_poll_start(&node->dp_wake, UV_READABLE, on_dp_wake) == 0 ? ERR_OK : ERR_IO;
+}
+
+static int open_tunnels(struct node *node)
+{
+    int err = node_apply_tunnels(node);
+
+    if (err == ERR_OK)
+        node_install_all(node);
+    return err;
+}
+
+static struct transport_peer mesh_peer(const struct config_member *member)
+{
+    struct transport_peer peer = {.slot = member->slot, .port = member->port};
+
+    memcpy(peer.host, member->host, sizeof peer.host);
+    return peer;
+}
+
+static int open_mesh(struct node *node)
+{
+    const struct config *config = node->config;
+    const struct config_member *self = config_self(config);
+    struct transport_peer me = mesh_peer(self);
+    struct transport_peer *others = calloc(SYNC_MEMBERS_MAX, sizeof *others);
+    size_t n = 0;
+    int err;
+
+    if (!others)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < config->mesh.n; i++)
+        if (config->mesh.members[i].slot != self->slot)
+            others[n++] = mesh_peer(&config->mesh.members[i]);
+    err = transport_nng_open(&me, others, n, wake, &node->transport_wake, &node->transport);
+    free(others);
+    if (err != ERR_OK)
+        node->transport = NULL;
+    return err;
+}
+
+static int open_http(struct node *node)
+{
+    node->site = api_site(node);
+    return http_open(&node->loop, &node->config->http.listen, &node->site, &node->http);
+}
+
+static void watch(struct node *node, uv_signal_t *handle, int number, uv_signal_cb callback)
+{
+    uv_signal_init(&node->loop, handle);
+    handle->data = node;
+    uv_signal_start(handle, callback, number);
+}
+
+static int open_loop(struct node *node)
+{
+    if (uv_loop_init(&node->loop) != 0)
+        return ERR_NOMEM;
+    uv_async_init(&node->loop, &node->transport_wake, on_transport_wake);
+    uv_async_init(&node->loop, &node->store_wake, on_store_wake);
+    uv_timer_init(&node->loop, &node->sync_tick);
+    uv_timer_init(&node->loop, &node->ike_tick);
+    uv_timer_init(&node->loop, &node->linger);
+    uv_prepare_init(&node->loop, &node->before_sleep);
+    uv_check_init(&node->loop, &node->after_sleep);
+    uv_prepare_start(&node->before_sleep, on_before_sleep);
+    uv_check_start(&node->after_sleep, on_after_sleep);
+    node->before_sleep.data = node->after_sleep.data = node;
+    node->transport_wake.data = node->store_wake.data = node;
+    node->sync_tick.data = node->ike_tick.data = node->linger.data = node;
+    signal(SIGPIPE, SIG_IGN);
+    watch(node, &node->on_term, SIGTERM, on_stop);
+    watch(node, &node->on_int, SIGINT, on_stop);
+    watch(node, &node->on_hup, SIGHUP, on_hup);
+    return ERR_OK;
+}
+
+static int derive_keys(struct node *node)
+{
+    const struct secret *cluster_key = &node->config->cluster.keys[0].key;
+    int err = derive(cluster_key, "anysa ike spi", &node->spi_key);
+
+    return err != ERR_OK ? err : fingerprint_key(cluster_key, &node->fingerprint_key);
+}
+
+static int open_state_dir(struct node *node)
+{
+    node->state_dir_fd = host_take_state_dir(node->config->node.state_dir);
+    return node->state_dir_fd >= 0 ? ERR_OK : ERR_IO;
+}
+
+/* In this order; see the top of this file. */
+static int open_all(struct node *node)
+{
+    static const struct {
+        const char *what;
+        int (*open)(struct node *node);
+    } steps[] = {
+        {"the event loop", open_loop},
+        {"the keys", derive_keys},
+        {"the state directory", open_state_dir},
+        {"the replication core", open_sync},
+        {"the journal", recover},
+        {"the IKE engine", open_ike},
+        {"the dataplane", open_dataplane},
+        {"tunnels and routes", open_tunnels},
+        {"the mesh", open_mesh},
+        {"the HTTP server", open_http},
+    };
+
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        int err = steps[i].open(node);
+        if (err != ERR_OK) {
+            log_error("node", "%s did not come up: %s", steps[i].what, err_text(err));
+            return err;
+        }
+    }
+    return ERR_OK;
+}
+
+/* What was opened so far; the mesh and the loop are left to the end of the process. */
+static void close_all(struct node *node)
+{
+    http_close(node->http);
+    if (node->dp)
+        dp_close(node->dp);
+    node->dp = NULL;
+    if (node->store)
+        node->store->ops->close(node->store);
+    ike_free(node->ike);
+    sync_free(node->sync);
+    for (size_t i = 0; i < node->n_backlog; i++)
+        sync_batch_free(node->backlog[i]);
+    free(node->backlog);
+    node_resume_free(node);
+    node_free_tunnels(node);
+}
+
+static void read_test_hooks(struct node *node)
+{
+#ifdef ANYSA_TEST_HOOKS
+    const char *no_install = getenv("ANYSA_TEST_NO_INSTALL");
+
+    node->no_install = no_install && strcmp(no_install, "1") == 0;
+    if (node->no_install)
+        log_warn("node", "test hook: Child SAs are not installed here");
+#else
+    (void)node;
+#endif
+}
+
+int node_run(struct config *config)
+{
+    struct node *node;
+    char address[ENDPOINT_TEXT];
+    int err;
+
+    if (secret_harden_process() != ERR_OK) {
+        log_error("node", "core dumps could not be switched off; keys would not be safe");
+        return 1;
+    }
+    node = secret_alloc(sizeof *node);
+    if (!node)
+        return 1;
+    node->config = config;
+    node->started_ms = now_read().wall_ms;
+    node->last_pending = &node->first_pending;
+    read_test_hooks(node);
+    host_warn_sysctls();
+    err = open_all(node);
+    if (err == ERR_OK) {
+        log_info("node", "%s (slot %u of cluster %s) is up; HTTP on %s", config->node.name,
+                 config->node.slot, config->cluster.name,
+                 endpoint_format(&config->http.listen, address));
+        uv_timer_start(&node->sync_tick, on_sync_tick, NODE_SYNC_TICK_MS, NODE_SYNC_TICK_MS);
+        uv_timer_start(&node->ike_tick, on_ike_tick, NODE_IKE_TICK_MS, NODE_IKE_TICK_MS);
+        uv_run(&node->loop, UV_RUN_DEFAULT);
+        log_info("node", "stopped");
+    }
+    close_all(node);
+    return err == ERR_OK ? 0 : 1;
+}

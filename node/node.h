@@ -1,0 +1,178 @@
+/* anysad from the inside: what the parts of node/ share. node.c tells the story.
+ *
+ * Threads: all of it lives on the loop thread. Two functions are called by other
+ * threads, both wake callbacks that do nothing but uv_async_send; key jobs run on
+ * libuv's thread pool and touch nothing but themselves. */
+#ifndef NODE_NODE_H
+#define NODE_NODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "dataplane/dataplane.h"
+#include "ike/ike.h"
+#include "node/config.h"
+#include "node/histogram.h"
+#include "node/http.h"
+#include "node/steering.h"
+#include "proto/record.h"
+#include "sync/store.h"
+#include "sync/sync.h"
+#include "sync/transport.h"
+
+enum {
+    NODE_SYNC_TICK_MS = 10,
+    NODE_IKE_TICK_MS = 100,
+    NODE_LINGER_MS = 100,       /* after SIGTERM: the others hear that we leave */
+    NODE_STOP_LIMIT_S = 5,      /* after SIGTERM: then the watchdog ends the process */
+    NODE_RESUME_PER_TICK = 256, /* IKE SAs taken up again after a restart */
+    NODE_REASONS_MAX = 8,
+    NODE_FAILURE_TEXT = 256,
+};
+
+/* A tunnel of the configuration and what happened to it here. */
+struct tunnel_state {
+    struct id128 id;
+    const struct config_tunnel *config; /* borrowed; dies at a reload, with the whole table */
+    int64_t failed_ms;                  /* of the last failed negotiation; 0: none */
+    char reason[NODE_FAILURE_TEXT];
+};
+
+struct tunnel_table { /* sorted by id; owned */
+    struct tunnel_state *t;
+    size_t n;
+};
+
+struct node_counters {
+    uint64_t steered[STEER_REASON_COUNT];
+    uint64_t forwarded_in; /* IKE datagrams that other nodes passed to us */
+    uint64_t barrier_timeouts;
+    uint64_t no_memory; /* events that were lost for want of memory */
+    uint64_t ike_send_failed;
+    uint64_t install_failed; /* dp_sa_apply refused */
+    uint64_t unknown_tunnel; /* Child SAs stored but not installed: no such tunnel here */
+    uint64_t misses;         /* ESP for an SPI that is not here */
+    uint64_t resumed;        /* own IKE SAs taken up after a restart */
+    uint64_t reloads, reloads_failed;
+};
+
+struct pending; /* events.c */
+struct resume;  /* resume.c */
+
+struct node {
+    struct config *config; /* the caller's */
+    int state_dir_fd;      /* holds the lock */
+
+    uv_loop_t loop;
+    uv_signal_t on_term, on_int, on_hup;
+    uv_timer_t sync_tick, ike_tick, linger;
+    uv_prepare_t before_sleep;
+    uv_check_t after_sleep;
+    uv_async_t transport_wake, store_wake;
+    uv_poll_t dp_wake;
+
+    struct sync_core *sync;
+    struct store *store;
+    struct transport *transport; /* NULL until it is open */
+    struct ike_engine *ike;
+    struct dp *dp; /* NULL until it is up, and after it is down */
+    struct http *http;
+    struct http_site site;
+
+    /* events.c: what waits until the step that runs now is carried out */
+    struct pending *first_pending, **last_pending;
+    bool stepping;
+    bool flush_due;       /* a step of this turn may have held something back */
+    bool putting_deleted; /* the step that runs now is a PUT of ours that deletes */
+
+    /* effects.c: batches that the store had no room for, in order */
+    struct sync_batch **backlog;
+    size_t n_backlog, cap_backlog;
+    uint64_t journaled; /* the highest ticket reported to the core */
+    bool journal_failed;
+
+    /* IVs of lane 15: (epoch, counter), never the same twice */
+    uint32_t epoch; /* granted; 0 none */
+    uint32_t ike_iv_counter;
+
+    struct resume *resume;
+    struct tunnel_table tunnels;
+    struct secret fingerprint_key, spi_key; /* both derived from the first cluster key */
+
+    bool ready, draining;
+    bool no_install; /* test hook: Child SAs are not installed here */
+    int64_t started_ms;
+    uint64_t barrier_warned_us; /* monotonic, when a barrier's time-out was last logged */
+    struct node_counters counters;
+    struct histogram barrier_us, sync_lag_us;
+};
+
+/* ---- node.c ---- */
+/* Runs until SIGTERM or SIGINT; returns the exit code (0, 1). The configuration is borrowed.
+ * Afterwards the process must end by _exit: nng's threads are never stopped. */
+int node_run(struct config *config);
+
+/* ---- events.c: the two cores, stepped one at a time ---- */
+/* Steps the core and carries out what it asks for; if a step is being carried out already,
+ * the event waits for its end (bytes and the record are copied then). The records of a PUT
+ * and the job of a JOB are taken in any case. */
+void node_sync(struct node *node, const struct sync_event *event);
+void node_ike(struct node *node, const struct ike_event *event);
+/* At the end of a turn of the loop, and before it sleeps. */
+void node_flush(struct node *node);
+
+/* ---- effects.c, actions.c: one wish of a core each ---- */
+void node_carry_out_effect(struct node *node, const struct sync_effect *fx);
+void node_carry_out_action(struct node *node, const struct ike_action *action);
+void node_store_poll(struct node *node);     /* tickets of the store */
+void node_transport_poll(struct node *node); /* what the mesh brought */
+
+/* ---- records.c: the one install path, for own records and for the others' ---- */
+void node_on_record(struct node *node, const struct record *record);
+/* After a reload or at start: installs what is stored and has a tunnel now, removes what
+ * has none any more. */
+void node_install_all(struct node *node);
+/* dp_callbacks.confirmed: the peer has sent on this SA, so it has it. */
+void node_on_confirmed(void *ctx, uint32_t spi_in);
+
+/* ---- steer_ike.c ---- */
+/* A datagram from a socket, or (forwarded) from another node. Bytes are borrowed. */
+void node_on_ike_datagram(struct node *node, const struct endpoint *local,
+                          const struct endpoint *peer, struct slice bytes, bool forwarded);
+bool node_may_negotiate(const struct node *node);
+
+/* ---- resume.c: IKE SAs that this slot owned before it restarted ---- */
+void node_resume_tick(struct node *node);
+void node_resume_offer(struct node *node, const struct record *ike); /* a late one, from a peer */
+void node_resume_on_barrier(struct node *node, uint64_t barrier);
+bool node_resume_is_barrier(uint64_t barrier);
+void node_resume_free(struct node *node);
+
+/* ---- tunnels.c ---- */
+/* Hands the configuration's tunnels and routes to the engine and the dataplane (those that
+ * exist). 0, ERR_NOMEM or the dataplane's. Last failures are kept. */
+int node_apply_tunnels(struct node *node);
+struct tunnel_state *node_find_tunnel(const struct node *node, const struct id128 *id);
+void node_tunnel_failed(struct node *node, const struct id128 *id, const char *reason);
+void node_reload(struct node *node); /* SIGHUP */
+void node_free_tunnels(struct node *node);
+
+/* ---- ready.c ---- */
+struct readiness {
+    const char *reasons[NODE_REASONS_MAX]; /* why not; static storage */
+    size_t n;                              /* 0: ready */
+};
+struct readiness node_readiness(const struct node *node);
+void node_update_ready(struct node *node); /* tells the core and the log when it changes */
+
+/* ---- host.c: what the machine must offer ---- */
+/* 0, or ERR_CONFIG with a log line that names the address and the remedy. */
+int host_check_anycast(const struct config *config);
+void host_warn_sysctls(void);
+/* Makes the directory (0700) and locks it against a second anysad. A descriptor to keep open,
+ * or -1 with a log line. */
+int host_take_state_dir(const char *path);
+
+#endif

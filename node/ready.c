@@ -1,0 +1,35 @@
+#include "node/node.h"
+#include "proto/log.h"
+
+struct readiness node_readiness(const struct node *node)
+{
+    struct readiness r = {.n = 0};
+
+    if (!sync_is_synced(node->sync))
+        r.reasons[r.n++] = "not_synced";
+    if (node->epoch == 0)
+        r.reasons[r.n++] = "no_epoch";
+    if (!node->dp)
+        r.reasons[r.n++] = "dataplane_down";
+    if (node->draining)
+        r.reasons[r.n++] = "draining";
+    if (node->journal_failed)
+        r.reasons[r.n++] = "journal_failed";
+    return r;
+}
+
+void node_update_ready(struct node *node)
+{
+    struct readiness r = node_readiness(node);
+    bool ready = r.n == 0;
+
+    if (ready == node->ready)
+        return;
+    node->ready = ready;
+    sync_set_ready(node->sync, ready);
+    if (ready)
+        log_info("node", "ready, %lld ms after the start",
+                 (long long)(now_read().wall_ms - node->started_ms));
+    else
+        log_warn("node", "not ready any more: %s", r.reasons[0]);
+}

@@ -1,0 +1,145 @@
+/* A record is installed here, whether it was made on this node or on another:
+ * origin and replica share this one path. The replication core acknowledges a
+ * record to the others only after this file has dealt with it. */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "node/node.h"
+#include "proto/err.h"
+#include "proto/log.h"
+
+/* From a Child SA's creation at its origin to its installation here. Both are wall clocks, so
+ * the figure is as good as the nodes' clocks agree; what a restart or a late join brings is
+ * no news and does not count. */
+static void observe_lag(struct node *node, const struct child_record *sa, struct now now)
+{
+    int64_t ms = now.wall_ms - sa->created_ms;
+
+    if (sa->origin_slot == node->config->node.slot || sa->created_ms < node->started_ms ||
+        !sync_is_synced(node->sync))
+        return;
+    histogram_observe(&node->sync_lag_us, ms > 0 ? (uint64_t)ms * 1000 : 0);
+}
+
+static void install_child(struct node *node, const struct child_record *sa)
+{
+    struct now now = now_read();
+    struct dp_sa_stats stats;
+    bool known;
+    int err;
+
+    if (!node->dp)
+        return; /* node_install_all comes when it is up */
+    known = dp_sa_get_stats(node->dp, sa->spi_in, &stats);
+    if (sa->state == SA_DELETED || sa->not_after_ms <= now.wall_ms) {
+        if (known)
+            dp_sa_remove(node->dp, sa->spi_in);
+        return;
+    }
+    if (!node_find_tunnel(node, &sa->tunnel_id)) {
+        node->counters.unknown_tunnel += !known;
+        return;
+    }
+    if (node->no_install)
+        return;
+    err = dp_sa_apply(node->dp, sa);
+    if (err != ERR_OK) {
+        node->counters.install_failed++;
+        log_error("node", "Child SA 0x%08" PRIx32 " was not installed: %s", sa->spi_in,
+                  err_text(err));
+    } else if (!known) {
+        observe_lag(node, sa, now);
+    }
+}
+
+/* The engine speaks for the SAs of this incarnation. It must know when one was taken over or
+ * deleted elsewhere; its own deletions it knows. */
+static void tell_engine(struct node *node, const struct record *record)
+{
+    const struct ike_record *ike = &record->ike;
+    struct ike_event event = {.kind = IKE_EV_RECORD, .record = record};
+    struct id128 self = sync_incarnation(node->sync);
+
+    if (record->kind == RECORD_IKE) {
+        bool ours =
+            ike->term.slot == node->config->node.slot && id128_equal(&ike->term.incarnation, &self);
+        bool deleted = ike->state == SA_DELETED;
+        if ((deleted && node->putting_deleted) || (ours && !deleted))
+            return;
+        if (ike_owns(node->ike, ike_record_spi(ike)))
+            node_ike(node, &event);
+    } else if (record->kind == RECORD_CHILD && record->child.state == SA_DELETED) {
+        if (!node->putting_deleted && ike_owns(node->ike, record->child.ike_spi))
+            node_ike(node, &event);
+    }
+}
+
+void node_on_record(struct node *node, const struct record *record)
+{
+    if (record->kind == RECORD_CHILD)
+        install_child(node, &record->child);
+    if (!node->ike)
+        return;
+    tell_engine(node, record);
+    if (record->kind == RECORD_IKE)
+        node_resume_offer(node, record);
+}
+
+/* ---- all of them ---- */
+
+static bool install_one(void *ctx, const struct record *record)
+{
+    struct node *node = ctx;
+    struct dp_sa_stats stats;
+    const struct child_record *sa = &record->child;
+
+    if (node_find_tunnel(node, &sa->tunnel_id))
+        install_child(node, sa);
+    else if (dp_sa_get_stats(node->dp, sa->spi_in, &stats))
+        dp_sa_remove(node->dp, sa->spi_in);
+    return true;
+}
+
+void node_install_all(struct node *node)
+{
+    if (node->dp)
+        sync_each(node->sync, RECORD_CHILD, install_one, node);
+}
+
+/* ---- proof that the peer has an SA ---- */
+
+/* A clone that says more than the stored form, or NULL when there is nothing to say. */
+static struct record *with_flag(const struct record *record, bool confirmed, bool rekeyed)
+{
+    struct record *clone;
+
+    if (!record || record->child.state != SA_INSTALLED ||
+        ((record->child.confirmed || !confirmed) && (record->child.rekeyed || !rekeyed)))
+        return NULL;
+    clone = record_clone(record);
+    if (!clone)
+        return NULL;
+    clone->child.confirmed |= confirmed;
+    clone->child.rekeyed |= rekeyed;
+    return clone;
+}
+
+void node_on_confirmed(void *ctx, uint32_t spi_in)
+{
+    struct node *node = ctx;
+    const struct record *record = sync_find_child(node->sync, spi_in);
+    struct record *group[2];
+    struct sync_event event = {.kind = SYNC_EV_PUT, .group = group};
+
+    if (!record)
+        return;
+    group[event.n_group] = with_flag(record, true, false);
+    event.n_group += group[event.n_group] != NULL;
+    if (record->child.replaces_spi) {
+        group[event.n_group] =
+            with_flag(sync_find_child(node->sync, record->child.replaces_spi), false, true);
+        event.n_group += group[event.n_group] != NULL;
+    }
+    if (event.n_group > 0)
+        node_sync(node, &event);
+}

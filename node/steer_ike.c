@@ -1,0 +1,58 @@
+/* From a datagram to its answerer: gathers the facts for steer() and carries out
+ * what it decides. */
+#include "node/node.h"
+#include "proto/err.h"
+
+bool node_may_negotiate(const struct node *node)
+{
+    return node->epoch > 0 && sync_is_synced(node->sync);
+}
+
+static bool is_live(void *ctx, uint16_t slot)
+{
+    return sync_member_live(ctx, slot);
+}
+
+static struct steering decide(const struct node *node, const struct ike_peek *peek, bool forwarded)
+{
+    const struct record *record = sync_find_ike(node->sync, peek->our_spi);
+    struct steer_facts facts = {
+        .peek = *peek,
+        .our_slot = node->config->node.slot,
+        .forwarded = forwarded,
+        .may_negotiate = node_may_negotiate(node),
+        .record_owner = record ? record->ike.term.slot : -1,
+        .spi_slot = -1,
+        .live = is_live,
+        .live_ctx = node->sync,
+    };
+
+    if (!record && !steer_is_init(peek)) {
+        facts.spi_slot = ike_spi_slot(&node->spi_key, peek->spi_i, peek->our_spi);
+        facts.engine_owns = ike_owns(node->ike, peek->our_spi);
+    }
+    return steer(&facts);
+}
+
+void node_on_ike_datagram(struct node *node, const struct endpoint *local,
+                          const struct endpoint *peer, struct slice bytes, bool forwarded)
+{
+    struct ike_event to_engine = {
+        .kind = IKE_EV_DATAGRAM, .local = *local, .peer = *peer, .bytes = bytes};
+    struct sync_event to_other = {.kind = SYNC_EV_FORWARD,
+                                  .forward = {.local = *local, .peer = *peer, .datagram = bytes}};
+    struct ike_peek peek;
+    struct steering where;
+
+    if (ike_peek(bytes, &peek) != ERR_OK)
+        where = (struct steering){.way = STEER_DROP, .reason = STEER_MALFORMED};
+    else
+        where = decide(node, &peek, forwarded);
+    node->counters.steered[where.reason]++;
+    if (where.way == STEER_ENGINE) {
+        node_ike(node, &to_engine);
+    } else if (where.way == STEER_FORWARD) {
+        to_other.forward.to_slot = where.slot;
+        node_sync(node, &to_other);
+    }
+}

@@ -1,0 +1,189 @@
+/* The table of verbs, and JSON as people read it. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config_files.h"
+#include "node/cli.h"
+
+/* What `print` writes; the caller frees it. */
+static char *help_of(const struct cli_verb *verb)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+
+    cr_assert_not_null(f);
+    if (verb)
+        cli_print_verb_help(f, verb);
+    else
+        cli_print_help(f);
+    cr_assert_eq(fclose(f), 0);
+    return text;
+}
+
+Test(cli, every_verb_has_its_row_and_help)
+{
+    char *all = help_of(NULL);
+
+    for (size_t i = 0; i < cli_verbs_n; i++) {
+        const struct cli_verb *v = &cli_verbs[i];
+        char *help = help_of(v), usage[128];
+
+        cr_expect(v->name[0] && v->help[0] && v->args && v->run, "row %zu", i);
+        snprintf(usage, sizeof usage, "usage: anysa %s", v->name);
+        cr_expect_not_null(strstr(help, usage), "%s", v->name);
+        cr_expect_not_null(strstr(help, v->help), "%s", v->name);
+        cr_expect_not_null(strstr(all, v->name), "%s", v->name);
+        cr_expect_eq(strstr(help, "Not supported") != NULL, v->run == cli_unsupported);
+        free(help);
+    }
+    free(all);
+}
+
+Test(cli, the_contract_has_its_verbs)
+{
+    static const char *const names[] = {
+        "status",
+        "nodes",
+        "tunnels",
+        "sas",
+        "routes",
+        "events",
+        "drain",
+        "resume",
+        "check",
+        "purge",
+        "psk generate",
+        "cluster-key generate",
+        "cluster-key rotate",
+        "member add",
+        "member remove",
+    };
+
+    cr_expect_eq(cli_verbs_n, sizeof names / sizeof names[0]);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char copy[32], *words[2], *save = NULL;
+        int n = 0, used = 0;
+        const struct cli_verb *v;
+
+        snprintf(copy, sizeof copy, "%s", names[i]);
+        for (char *w = strtok_r(copy, " ", &save); w; w = strtok_r(NULL, " ", &save))
+            words[n++] = w;
+        v = cli_find_verb(words, n, &used);
+        cr_assert_not_null(v, "%s", names[i]);
+        cr_expect_str_eq(v->name, names[i]);
+        cr_expect_eq(used, n);
+    }
+}
+
+Test(cli, half_a_verb_is_none)
+{
+    char *half[] = {(char *)"psk"}, *start[] = {(char *)"stat"}, *empty[] = {(char *)""};
+    char *wrong[] = {(char *)"psk", (char *)"generated"};
+    int used;
+
+    cr_expect_null(cli_find_verb(half, 1, &used));
+    cr_expect_null(cli_find_verb(start, 1, &used));
+    cr_expect_null(cli_find_verb(empty, 1, &used));
+    cr_expect_null(cli_find_verb(wrong, 2, &used));
+    cr_expect_null(cli_find_verb(half, 0, &used));
+}
+
+Test(cli, unsupported_verbs_are_a_usage_error)
+{
+    struct cli cli = {.url = "http://127.0.0.1:1"};
+    size_t unsupported = 0;
+
+    for (size_t i = 0; i < cli_verbs_n; i++) {
+        if (cli_verbs[i].run != cli_unsupported)
+            continue;
+        unsupported++;
+        cr_expect_eq(cli_verbs[i].run(&cli, NULL), CLI_USAGE);
+    }
+    cr_expect_eq(unsupported, 7);
+}
+
+Test(cli, cells)
+{
+    static const struct {
+        const char *json, *text;
+    } rows[] = {
+        {"\"a\"", "a"},         {"1", "1"},
+        {"true", "yes"},        {"false", "no"},
+        {"null", "-"},          {"[]", ""},
+        {"[\"a\", 2]", "a, 2"}, {"{\"a\":1}", "{\"a\":1}"},
+        {"1.5", "1.5"},         {"\"a\\u001bb\"", "a?b"},
+    };
+    char *missing = cli_cell(NULL);
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        json_t *j = json_loads(rows[i].json, JSON_DECODE_ANY, NULL);
+        char *text = cli_cell(j);
+        cr_expect_str_eq(text, rows[i].text);
+        free(text);
+        json_decref(j);
+    }
+    cr_expect_str_eq(missing, "-");
+    free(missing);
+}
+
+Test(cli, table_survives_missing_fields)
+{
+    static const struct cli_column columns[] = {
+        {"NAME", "name", NULL, 0}, {"WHY", "last.why", NULL, 3}, {"T", "t", "also", 0}};
+    json_t *items = json_loads("[{\"name\": \"n1\", \"last\": {\"why\": \"abcdef\"}, \"also\": 4},"
+                               " {}, 7, {\"last\": null}]",
+                               0, NULL);
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+
+    cli_print_table(f, columns, 3, items);
+    cli_print_table(f, columns, 3, NULL);
+    fclose(f);
+    cr_expect_str_eq(text, "NAME  WHY  T\n"
+                           "n1    abc  4\n"
+                           "-     -    -\n"
+                           "-     -    -\n"
+                           "-     -    -\n"
+                           "NAME  WHY  T\n");
+    free(text);
+    json_decref(items);
+}
+
+Test(cli, check, .init = config_files_begin, .fini = config_files_end)
+{
+    struct cli cli = {.json = true};
+    char path[256];
+    char *args[] = {path};
+
+    snprintf(path, sizeof path, "%s", config_file("node.yaml"));
+    cr_expect_eq(cli_check(&cli, args), CLI_FINE);
+    cli.json = false;
+    cr_expect_eq(cli_check(&cli, args), CLI_FINE);
+    config_write("tunnels.yaml", "tunnels: 1\n", 0644);
+    cr_expect_eq(cli_check(&cli, args), CLI_USAGE);
+}
+
+Test(cli, nobody_answers)
+{
+    struct cli cli = {.url = "http://127.0.0.1:1"};
+
+    cr_expect_eq(cli_nodes(&cli, NULL), CLI_FAILED);
+    cr_expect_eq(cli_status(&cli, NULL), CLI_FAILED);
+    cli.url = "file:///etc/passwd";
+    cr_expect_eq(cli_nodes(&cli, NULL), CLI_FAILED);
+}
+
+Test(cli, cluster_key_ids)
+{
+    static const char *const bad[] = {"", "-1", "k1", "4294967296", "1x", " 1"};
+    struct cli cli = {.id = NULL};
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        cli.id = bad[i];
+        cr_expect_eq(cli_cluster_key_generate(&cli, NULL), CLI_USAGE, "'%s'", bad[i]);
+    }
+}
