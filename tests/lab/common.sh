@@ -1,0 +1,134 @@
+# shellcheck shell=bash
+# What every lab test begins with. A test is
+#
+#   . "$(dirname "$0")/common.sh"
+#   test_begin NAME SECONDS          # a lab of its own, a time limit, cleaning up
+#   ...                              # check / equal / fail
+#   test_end
+#
+# Exit codes for ctest: 0 passed, 1 failed, 77 skipped because the machine cannot.
+# ANYSA_TEST_KEEP=1 leaves a failed test's lab standing.
+
+TESTS_LAB=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+TEST_LAB_PREFIX=${ANYSA_LAB:-t$$}
+export ANYSA_LAB=$TEST_LAB_PREFIX
+# shellcheck source=deploy/lab.d/lib.sh
+. "$TESTS_LAB/../../deploy/lab.d/lib.sh"
+
+TEST_NAME=""
+TEST_CHECKS=0
+TEST_WATCHDOG=""
+
+# test_begin NAME SECONDS
+test_begin() {
+    TEST_NAME=$1
+    test_need_machine
+    need_binaries
+    trap test_exit EXIT
+    trap 'exit 1' INT TERM
+    # A hung test must still clean up, so the limit is a signal to ourselves.
+    (
+        sleep "$2" >/dev/null 2>&1 # holds no pipe that somebody waits on
+        echo "FAIL $TEST_NAME: not done after $2 s" >&2
+        kill -TERM $$ 2>/dev/null
+    ) >&2 </dev/null &
+    TEST_WATCHDOG=$!
+    disown
+    say "== $TEST_NAME"
+}
+
+# test_need_machine: 77, and loudly, where the machine itself falls short
+test_need_machine() {
+    local tool
+    [ "$(id -u)" -eq 0 ] || skip "not root: network namespaces need it"
+    [ -c /dev/net/tun ] || skip "no /dev/net/tun"
+    unshare --net true 2>/dev/null || skip "this kernel or container makes no network namespaces"
+    for tool in nsenter nft curl jq tcpdump swanctl ping cc /usr/lib/ipsec/charon "$PYTHON"; do
+        command -v "$tool" >/dev/null || skip "$tool is missing (deploy/install-packages)"
+    done
+}
+
+skip() {
+    printf 'SKIPPED, NOTHING WAS TESTED: %s\n' "$*" >&2
+    exit 77
+}
+
+test_exit() {
+    local status=$?
+    trap - EXIT INT TERM
+    [ -z "$TEST_WATCHDOG" ] || kill "$TEST_WATCHDOG" 2>/dev/null || true
+    if [ "$status" -ne 0 ] && [ "$status" -ne 77 ]; then
+        test_show_logs
+        if [ -n "${ANYSA_TEST_KEEP:-}" ]; then
+            echo "lab kept: ANYSA_LAB=$LAB deploy/lab status|down" >&2
+            exit "$status"
+        fi
+    fi
+    lab_down_if_ours
+    exit "$status"
+}
+
+test_show_logs() {
+    local log
+    [ "$LAB_OURS" = yes ] || return 0
+    for log in "$STATE"/n*/anysad.log "$STATE"/c*/run/charon.log; do
+        [ -e "$log" ] || continue
+        echo "---- end of ${log#"$STATE"/}" >&2
+        tail -n 25 "$log" >&2
+    done
+}
+
+test_end() { say "PASS $TEST_NAME: $TEST_CHECKS checks"; }
+
+# ---------------------------------------------------------------- checks
+
+fail() {
+    printf 'FAIL %s: %s\n' "$TEST_NAME" "$*" >&2
+    exit 1
+}
+
+# check DESCRIPTION COMMAND...
+check() {
+    local what=$1
+    shift
+    TEST_CHECKS=$((TEST_CHECKS + 1))
+    "$@" || fail "$what"
+}
+
+# equal DESCRIPTION EXPECTED GOT
+equal() {
+    TEST_CHECKS=$((TEST_CHECKS + 1))
+    [ "$2" = "$3" ] || fail "$1: expected '$2', got '$3'"
+}
+
+# between DESCRIPTION LOW HIGH GOT
+between() {
+    TEST_CHECKS=$((TEST_CHECKS + 1))
+    [ "$4" -ge "$2" ] && [ "$4" -le "$3" ] || fail "$1: expected $2 to $3, got $4"
+}
+
+# eventually DESCRIPTION SECONDS COMMAND...
+eventually() {
+    local what=$1
+    shift
+    TEST_CHECKS=$((TEST_CHECKS + 1))
+    wait_until "$@" || fail "$what: not within $1 s"
+}
+
+# ---------------------------------------------------------------- shared questions
+
+# no_sas NODE: neither IKE nor Child SAs there
+no_sas() { [ "$(ike_count "$1")" -eq 0 ] && [ "$(child_count "$1")" -eq 0 ]; }
+
+# same_sas: all nodes in service show the same set of Child SAs
+same_sas() {
+    [ "$(every_node spi_list | sort | uniq -c | awk '{ print $1 }' | sort -u)" = "$(alive_nodes | wc -w)" ]
+}
+spi_list() { node_list "$1" /v1/child-sas | jq -r .spi_in; }
+
+# first_child NODE: spi_in of a Child SA
+first_child() { node_first "$1" /v1/child-sas | jq -r .spi_in; }
+
+# log_mark NODE: a place in its log; log_since NODE MARK: the lines after it
+log_mark() { wc -l <"$(node_dir "$1")/anysad.log"; }
+log_since() { tail -n "+$(($2 + 1))" "$(node_dir "$1")/anysad.log"; }

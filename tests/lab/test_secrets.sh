@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# No key leaves custody: the PSKs, the cluster key and the keys that the customer's
+# strongSwan itself says it uses (SK_*, ESP encryption and integrity keys, the shared
+# secret) are looked for in logs, API answers, journals and on the mesh.
+# shellcheck source=tests/lab/common.sh
+. "$(dirname "$0")/common.sh"
+
+API=(/healthz /readyz /v1/cluster /v1/nodes /v1/tunnels /v1/ike-sas /v1/child-sas /v1/routes /metrics)
+
+# ask_everything INTO: every answer of every node, and what the CLI prints
+ask_everything() {
+    local i path
+    mkdir -p "$1"
+    for i in $(alive_nodes); do
+        for path in "${API[@]}" "/v1/tunnels/$(tunnel_id c1)"; do
+            in_ns "n$i" curl -s --max-time 3 "http://127.0.0.1:8080$path" >"$1/n$i${path//\//_}" || true
+        done
+        for path in status nodes tunnels sas; do
+            in_ns "n$i" "$BIN/anysa" --json $path >"$1/n$i-cli-$path" 2>&1 || true
+        done
+    done
+}
+
+# journals INTO: a copy of each state directory while the nodes still run (database,
+# write-ahead log) and once more after they have ended
+journals() { local i; for i in $(all_nodes); do cp -r "$(node_dir "$i")/state" "$1/n$i"; done; }
+
+audit() { "$PYTHON" "$TESTS_LAB/find_secrets.py" "${canaries[@]}" -- "$@"; }
+
+test_begin secrets 90
+export C_LOG=4
+lab_up 3 2 no
+capture="$STATE/mesh.pcap"
+spawn mesh "$STATE/mesh.log" nsenter --net="$(ns_path mesh)" -- tcpdump -i br0 -n -p -Z root -w "$capture" tcp
+wait_until 5 grep -q 'listening on' "$STATE/mesh.log" || fail "tcpdump did not start"
+net_spray on
+net_egress_spray on
+
+check "c1: tunnel" customer_up 1
+C_ESP=aes256-sha256 C_IKE=aes256-sha256-prfsha512-modp2048 customer_config 2
+check "c2: tunnel" customer_up 2
+customer_rekey 1
+equal "pings" "20 20" "$(customer_ping 1 20 0.01)"
+# a failure puts IDs and reasons into logs and API; it must put nothing else there
+customer_down 2
+C_PSK=a-wrong-passphrase-as-a-canary customer_config 2
+if customer_up 2; then fail "a wrong PSK was taken"; fi
+
+out="$STATE/out"
+mkdir -p "$out/live" "$out/ended" "$out/logs"
+ask_everything "$out/api"
+journals "$out/live"
+net_withdraw 3
+node_kill 3
+node_start 3
+node_wait_ready 3
+for node in $(all_nodes); do node_stop "$node"; done
+journals "$out/ended"
+capture_stop mesh
+for node in $(all_nodes); do cp "$(node_dir "$node")/anysad.log" "$out/logs/n$node.log"; done
+
+printf 'a-wrong-passphrase-as-a-canary\n' >"$STATE/wrong"
+canaries=(--charon-log "$(customer_dir 1)/run/charon.log" --charon-log "$(customer_dir 2)/run/charon.log"
+    --hex "$STATE/common/cluster.key" --text "$STATE/common/psk/c1" --text "$STATE/common/psk/c2" --text "$STATE/wrong")
+
+check "journals were there to be searched" test -n "$(find "$out/live" -type f -size +0)"
+check "the API answered" test -s "$out/api/n1_v1_child-sas"
+report=$(audit "$out" "$capture") || fail "secrets in the open: $report"
+say "$report"
+for name in "encryption initiator key" "integrity initiator key" SKEYSEED "cluster key" "PSK c1"; do
+    check "'$name' is among the canaries" grep -q "$name" <<<"$report"
+done
+
+# The search itself can fail: put one ESP key, in base64, into a copy of a log.
+"$PYTHON" - "$(customer_dir 1)/run/charon.log" "$TESTS_LAB" >"$STATE/planted.log" <<'PY'
+import base64, sys
+sys.path.insert(0, sys.argv[2])
+sys.dont_write_bytecode = True
+import find_secrets
+key = [octets for name, octets in find_secrets.charon_keys(sys.argv[1]) if name.startswith("encryption")][0]
+print("debug:", base64.b64encode(b"xy" + key).decode())
+PY
+if audit "$STATE/planted.log" >/dev/null; then fail "the search does not find a planted key"; fi
+test_end
