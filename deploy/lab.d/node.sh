@@ -191,8 +191,8 @@ node_drops() {
 }
 
 # has_child NODE SPI_IN: does the node hold the Child SA?
-has_child() { node_list "$1" /v1/child-sas | jq -e --arg s "$2" 'select(.spi_in == $s)' >/dev/null; }
-has_ike()   { node_list "$1" /v1/ike-sas | jq -e --arg s "$2" 'select(.spi_r == $s)' >/dev/null; }
+has_child() { node_list "$1" /v1/child-sas | jq -es --arg s "$2" 'any(.spi_in == $s)' >/dev/null; }
+has_ike()   { node_list "$1" /v1/ike-sas | jq -es --arg s "$2" 'any(.spi_r == $s)' >/dev/null; }
 
 # every_node COMMAND ARGS...: COMMAND NODE ARGS on each node in service
 every_node() {

@@ -65,6 +65,7 @@ static void set_up(void)
     node.ike = ike_new(&ike, &rng_system);
     cr_assert(node.sync && node.ike);
     node_sync(&node, &recovered);
+    store_recovery_free(&recovery);
     node_flush(&node);
     node_store_poll(&node);
     node_flush(&node);
