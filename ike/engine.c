@@ -451,7 +451,7 @@ static void on_record(struct ike_engine *e, const struct record *r)
 
     if (r->kind == RECORD_IKE) {
         sa = ike_sa_find(e, ike_record_spi(&r->ike));
-        if (sa && sa->phase == PHASE_ESTABLISHED && !sa->commit &&
+        if (sa && sa->phase == PHASE_ESTABLISHED &&
             (r->ike.state == SA_DELETED || term_compare(&r->ike.term, &sa->rec->ike.term) > 0))
             ike_sa_forget(e, sa);
         return;

@@ -445,6 +445,26 @@ Test(engine, a_record_of_another_node_ends_ours)
     record_free(r);
 }
 
+Test(engine, another_nodes_deletion_beats_an_answer_that_is_held)
+{
+    struct ike_event event = {.kind = IKE_EV_RECORD};
+    struct record *r;
+    unsigned answers;
+
+    cr_assert(peer_init(&p));
+    b.hold_commits = true;
+    cr_assert(!peer_auth(&p));
+    answers = b.answers;
+    r = record_clone(bench_record(&b, RECORD_IKE, SA_INSTALLED));
+    r->ike.state = SA_DELETED;
+    event.record = r;
+    (void)ike_step(b.engine, &event, b.now);
+    bench_commit_held(&b);
+    cr_assert_eq(b.answers, answers, "the held answer never leaves");
+    cr_assert_null(b.engine->by_spi);
+    record_free(r);
+}
+
 Test(engine, lifetime_ends_an_sa)
 {
     cr_assert(peer_init(&p) && peer_auth(&p));
