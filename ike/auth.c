@@ -55,7 +55,7 @@ void auth_derived(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job)
     dh_free(sa->dh);
     sa->dh = NULL;
     if (rc == ERR_OK)
-        rc = keys_derive_ike(&sa->rec->ike, (struct slice){sa->nonce_i, sa->nonce_i_n},
+        rc = keys_derive_ike(&sa->rec->ike, NULL, (struct slice){sa->nonce_i, sa->nonce_i_n},
                              (struct slice){sa->nonce_r, sizeof sa->nonce_r},
                              (struct slice){job->shared, dh_public_len(job->group)});
     if (rc != ERR_OK) {
@@ -163,7 +163,9 @@ static void auth_accept(struct ike_engine *e, struct ike_sa *sa, const struct re
         cr.sa = offer->body;
         cr.tsi = tsi->body;
         cr.tsr = tsr->body;
-        error = child_negotiate(e, sa, tunnel, &cr, &child, &choice, rq);
+        error = child_choose(e, tunnel, &cr, &choice, rq);
+        if (!error)
+            error = child_make(e, sa, tunnel, &cr, &choice, &child, rq);
     }
     chain_begin(&c, e->inner, sizeof e->inner);
     chain_open(&c, PAYLOAD_IDR);

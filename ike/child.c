@@ -1,10 +1,4 @@
-/* Child SAs: negotiation, and CREATE_CHILD_SA as the responder (RFC 7296 §1.3, §2.8):
- *
- *   HDR, SK {N(REKEY_SA), SA, Ni, TSi, TSr}  -->
- *                         <--  HDR, SK {SA, Nr, TSi, TSr}
- *
- * The new SA inherits the lineage of the one it replaces; both stay installed
- * until the peer deletes the old one. */
+/* A Child SA in the making: what IKE_AUTH and CREATE_CHILD_SA have in common. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,22 +40,22 @@ static uint16_t refuse_child(struct ike_engine *e, const struct request *rq, con
     return type;
 }
 
-static uint16_t choose_suite(struct ike_engine *e, const struct tunnel *t,
-                             const struct child_request *cr, struct choice *choice,
-                             const struct request *rq)
+uint16_t child_choose(struct ike_engine *e, const struct tunnel *t, const struct child_request *cr,
+                      struct choice *choice, const struct request *rq)
 {
-    struct choice_rules rules = {
-        .protocol = PROTOCOL_ESP, .allow_null = t->t.allow_null_cipher, .ignore_dh = cr->in_auth};
+    struct choice_rules rules = {.protocol = PROTOCOL_ESP,
+                                 .allow_null = t->t.allow_null_cipher,
+                                 .ke_group = cr->ke_group,
+                                 .ignore_dh = cr->in_auth};
     char offered[IKE_TEXT_MAX / 2], allowed[IKE_TEXT_MAX / 2];
     int rc = proposal_choose(cr->sa, &rules, choice);
 
-    if (rc == ERR_OK && choice->suite.dh == DH_NONE)
+    if (rc == ERR_OK)
         return 0;
     if (rc == ERR_INVALID) {
         snprintf(e->reason, sizeof e->reason, "invalid_syntax: malformed ESP proposal");
         return refuse_child(e, rq, t, N_INVALID_SYNTAX);
     }
-    rules.ignore_dh = true; /* perfect forward secrecy is not offered by this version */
     snprintf(e->reason, sizeof e->reason,
              "no_proposal_chosen: peer offered %.200s, tunnel allows %.200s",
              proposal_describe(cr->sa, offered, sizeof offered),
@@ -88,25 +82,22 @@ static uint16_t choose_selectors(struct ike_engine *e, const struct tunnel *t,
     return refuse_child(e, rq, t, N_TS_UNACCEPTABLE);
 }
 
-uint16_t child_negotiate(struct ike_engine *e, struct ike_sa *sa, const struct tunnel *tunnel,
-                         const struct child_request *cr, struct record **out, struct choice *choice,
-                         const struct request *rq)
+uint16_t child_make(struct ike_engine *e, struct ike_sa *sa, const struct tunnel *tunnel,
+                    const struct child_request *cr, const struct choice *choice,
+                    struct record **out, const struct request *rq)
 {
     const struct ike_record *ike = &sa->rec->ike;
-    struct record *r;
+    struct record *r = record_new(RECORD_CHILD);
     struct child_record *child;
-    uint16_t error = choose_suite(e, tunnel, cr, choice, rq);
+    uint16_t error;
 
-    if (error)
-        return error;
-    r = record_new(RECORD_CHILD);
     if (!r)
         return N_TEMPORARY_FAILURE;
     child = &r->child;
     error = choose_selectors(e, tunnel, cr, child, rq);
     child->suite = choice->suite;
     if (!error &&
-        keys_derive_child(ike, cr->nonce_i, cr->nonce_r, (struct slice){0}, true, child) != ERR_OK)
+        keys_derive_child(ike, cr->nonce_i, cr->nonce_r, cr->shared, true, child) != ERR_OK)
         error = N_TEMPORARY_FAILURE;
     if (error) {
         record_free(r);
@@ -133,101 +124,7 @@ uint16_t child_negotiate(struct ike_engine *e, struct ike_sa *sa, const struct t
 
 void child_write(struct chain *c, const struct record *child, const struct choice *choice)
 {
-    proposal_write(c, choice, PROTOCOL_ESP, child->child.spi_in);
+    proposal_write(c, choice, PROTOCOL_ESP, child->child.spi_in, 4);
     ts_write(c, PAYLOAD_TSI, &child->child.ts_remote);
     ts_write(c, PAYLOAD_TSR, &child->child.ts_local);
-}
-
-/* The child that N(REKEY_SA) names: by the SPI that the peer expects inbound. */
-static struct record *child_of_peer_spi(const struct ike_sa *sa, struct slice spi_field)
-{
-    struct reader r = reader_of(spi_field.p, spi_field.n);
-    uint32_t spi = read_u32(&r);
-
-    if (r.bad || r.left)
-        return NULL;
-    for (size_t i = 0; i < sa->n_children; i++)
-        if (sa->children[i]->child.spi_out == spi)
-            return sa->children[i];
-    return NULL;
-}
-
-static void answer_new_child(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
-                             struct record *child, const struct choice *choice,
-                             struct slice nonce_r)
-{
-    struct chain c;
-
-    chain_begin(&c, e->inner, sizeof e->inner);
-    proposal_write(&c, choice, PROTOCOL_ESP, child->child.spi_in);
-    chain_open(&c, PAYLOAD_NONCE);
-    write_bytes(&c.w, nonce_r.p, nonce_r.n);
-    chain_close(&c);
-    ts_write(&c, PAYLOAD_TSI, &child->child.ts_remote);
-    ts_write(&c, PAYLOAD_TSR, &child->child.ts_local);
-    if (answer_seal(e, sa, rq, &c) != ERR_OK || group_add(e, sa->rec) != ERR_OK ||
-        group_add(e, child) != ERR_OK || ike_sa_add_child(sa, child) != ERR_OK) {
-        record_free(child);
-        group_drop(e);
-        return;
-    }
-    e->stats.rekeys++;
-    log_info("ike", "Child SA in=0x%08" PRIx32 " rekeyed to in=0x%08" PRIx32 " out=0x%08" PRIx32,
-             child->child.replaces_spi, child->child.spi_in, child->child.spi_out);
-    group_commit(e, sa);
-}
-
-void create_child_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
-                          const struct message *inner)
-{
-    const struct payload *offer = message_find(inner, PAYLOAD_SA),
-                         *nonce = message_find(inner, PAYLOAD_NONCE);
-    const struct payload *tsi = message_find(inner, PAYLOAD_TSI),
-                         *tsr = message_find(inner, PAYLOAD_TSR);
-    struct child_request cr = {0};
-    uint8_t nonce_r[32];
-    struct record *child;
-    struct choice choice;
-    struct tunnel *tunnel;
-    struct notify rekey;
-    uint16_t error;
-
-    confirm_children(e, sa);
-    if (!message_find_notify(inner, N_REKEY_SA, &rekey) || rekey.protocol != PROTOCOL_ESP || !tsi ||
-        !tsr) {
-        answer_error(e, sa, rq, N_NO_ADDITIONAL_SAS, (struct slice){0});
-        goto done;
-    }
-    if (!offer || !nonce || nonce->body.n < IKE_NONCE_MIN || nonce->body.n > IKE_NONCE_MAX) {
-        answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
-        goto done;
-    }
-    HASH_FIND(by_id, e->tunnels, &sa->rec->ike.tunnel_id, sizeof(struct id128), tunnel);
-    cr.replaces = child_of_peer_spi(sa, rekey.spi);
-    if (!cr.replaces || !tunnel) {
-        struct chain c;
-
-        chain_begin(&c, e->inner, sizeof e->inner);
-        chain_notify(&c, PROTOCOL_ESP, rekey.spi,
-                     tunnel ? N_CHILD_SA_NOT_FOUND : N_NO_ADDITIONAL_SAS, (struct slice){0});
-        if (answer_seal(e, sa, rq, &c) == ERR_OK)
-            answer_send(e, sa);
-        goto done;
-    }
-    rng_fill(&e->rng, nonce_r, sizeof nonce_r);
-    cr.sa = offer->body;
-    cr.tsi = tsi->body;
-    cr.tsr = tsr->body;
-    cr.nonce_i = nonce->body;
-    cr.nonce_r = (struct slice){nonce_r, sizeof nonce_r};
-    error = child_negotiate(e, sa, tunnel, &cr, &child, &choice, rq);
-    if (error) {
-        answer_error(e, sa, rq, error, (struct slice){0});
-    } else {
-        answer_new_child(e, sa, rq, child, &choice, cr.nonce_r);
-        return;
-    }
-done:
-    if (e->n_group)
-        group_commit(e, NULL); /* what this request confirmed */
 }

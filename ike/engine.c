@@ -308,7 +308,7 @@ static void on_protected_request(struct ike_engine *e, struct ike_sa *sa, struct
     uint8_t hash[HASH_MAX];
     size_t n;
 
-    if (sa->commit)
+    if (sa->commit || sa->busy)
         return; /* the answer is on its way */
     if (crypto_hash(HASH_SHA256, &raw, 1, hash) != ERR_OK)
         return;
@@ -344,7 +344,7 @@ static void on_protected_request(struct ike_engine *e, struct ike_sa *sa, struct
         return;
     }
     if (rq->m.exchange == CREATE_CHILD_SA)
-        create_child_request(e, sa, rq, &inner);
+        create_child_request(e, sa, rq, &inner, NULL);
     else if (rq->m.exchange == INFORMATIONAL)
         informational_request(e, sa, rq, &inner);
     else
@@ -438,6 +438,9 @@ static void on_job(struct ike_engine *e, struct ike_job *job)
             pool->keys[pool->n++] = job->dh;
             job->dh = NULL;
         }
+    } else if (job->kind == JOB_EXCHANGE) {
+        if (sa && sa->busy)
+            create_child_resume(e, sa, job);
     } else if (sa && sa->phase == PHASE_DERIVING) {
         auth_derived(e, sa, job);
     }
@@ -485,7 +488,7 @@ static void on_tick(struct ike_engine *e)
     e->next_sweep_us = e->now.mono_us + 1000000;
     HASH_ITER(by_spi, e->by_spi, sa, next)
     {
-        if (sa->commit || sa->phase == PHASE_DERIVING)
+        if (sa->commit || sa->busy || sa->phase == PHASE_DERIVING)
             continue;
         if (sa->phase == PHASE_CLOSED) {
             if (e->now.mono_us >= sa->until_us)

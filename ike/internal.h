@@ -59,12 +59,14 @@ struct ike_sa {
     struct choice init_choice;
     bool answer_natd;
     struct blob init_request, init_response;
-    struct blob waiting; /* the IKE_AUTH that waits for the key derivation */
+    struct blob waiting; /* the request that waits for a key exchange */
     struct endpoint waiting_local, waiting_peer;
 
     /* established */
     struct record **children; /* RECORD_CHILD, not deleted */
     size_t n_children, cap_children;
+    bool busy;     /* a request waits for a key exchange; others stay unanswered */
+    bool rekeyed;  /* another IKE SA took over, the peer will delete this one */
     bool may_jump; /* restored: the peer's message ID may be ahead of ours */
 
     uint64_t commit; /* the answer is held until this is committed; 0: none */
@@ -74,10 +76,11 @@ struct ike_sa {
 };
 
 struct ike_job {
-    enum { JOB_KEYGEN, JOB_DERIVE } kind;
+    enum { JOB_KEYGEN, JOB_DERIVE, JOB_EXCHANGE } kind;
     uint64_t our_spi; /* the SA that waits; 0: for the pool */
     uint16_t group;
-    struct dh_key *dh; /* KEYGEN: made here. DERIVE: the SA's, lent */
+    struct dh_key
+        *dh; /* KEYGEN: made here. DERIVE: the SA's, lent. EXCHANGE: the job's, made if NULL */
     uint8_t peer_public[DH_PUBLIC_MAX], shared[DH_PUBLIC_MAX];
     int rc;
 };
@@ -183,17 +186,32 @@ void identity_write_local(struct writer *w, const struct tunnel *t, const struct
 /* child.c: what IKE_AUTH and CREATE_CHILD_SA share. */
 struct child_request {
     struct slice sa, tsi, tsr, nonce_i, nonce_r;
+    struct slice shared; /* g^ir; empty without PFS */
+    uint16_t ke_group;   /* of the KE payload; 0: none */
     bool in_auth;
     const struct record *replaces; /* the SA that is rekeyed, or NULL */
 };
-/* Negotiates and makes the record (owned by the caller). Returns 0, or the notify type to answer
- * with; the reason goes to e->reason. */
-uint16_t child_negotiate(struct ike_engine *e, struct ike_sa *sa, const struct tunnel *tunnel,
-                         const struct child_request *cr, struct record **out, struct choice *choice,
-                         const struct request *rq);
+/* Both return 0, or the notify type to answer with; the reason then stands in e->reason and
+ * was reported. child_make's record is the caller's. */
+uint16_t child_choose(struct ike_engine *e, const struct tunnel *tunnel,
+                      const struct child_request *cr, struct choice *choice,
+                      const struct request *rq);
+uint16_t child_make(struct ike_engine *e, struct ike_sa *sa, const struct tunnel *tunnel,
+                    const struct child_request *cr, const struct choice *choice,
+                    struct record **out, const struct request *rq);
 void child_write(struct chain *c, const struct record *child, const struct choice *choice);
+
+/* create.c: CREATE_CHILD_SA. `dh` is NULL until a key exchange that it needs is done. */
+struct dh_result {
+    uint8_t public_value[DH_PUBLIC_MAX];
+    struct slice shared;
+};
 void create_child_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
-                          const struct message *inner);
+                          const struct message *inner, const struct dh_result *dh);
+void create_child_resume(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job);
+/* A key pair of the pool, or NULL; the caller owns it. */
+struct dh_key *pool_take(struct ike_engine *e, uint16_t group);
+uint64_t draw_ike_spi(struct ike_engine *e, uint64_t spi_i);
 /* informational.c */
 void informational_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
                            const struct message *inner);

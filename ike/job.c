@@ -9,9 +9,11 @@ void ike_job_run(struct ike_job *job)
         job->dh = dh_generate(job->group);
         job->rc = job->dh ? ERR_OK : ERR_CRYPTO;
     } else {
+        if (job->kind == JOB_EXCHANGE && !job->dh)
+            job->dh = dh_generate(job->group);
         struct slice peer = {job->peer_public, dh_public_len(job->group)};
 
-        job->rc = dh_derive(job->dh, peer, job->shared);
+        job->rc = job->dh ? dh_derive(job->dh, peer, job->shared) : ERR_CRYPTO;
     }
 }
 
@@ -19,7 +21,7 @@ void ike_job_free(struct ike_job *job)
 {
     if (!job)
         return;
-    if (job->kind == JOB_KEYGEN)
+    if (job->kind != JOB_DERIVE)
         dh_free(job->dh); /* not taken */
     wipe(job, sizeof *job);
     free(job);

@@ -23,17 +23,41 @@ static struct slice spi_bytes(uint64_t spi_i, uint64_t spi_r, uint8_t out[2 * IK
     return (struct slice){out, w.n};
 }
 
-int keys_derive_ike(struct ike_record *sa, struct slice nonce_i, struct slice nonce_r,
-                    struct slice shared)
+/* prf(Ni | Nr, g^ir), or with an older SA prf(SK_d of it, g^ir | Ni | Nr) by *its* PRF. */
+static int derive_skeyseed(const struct transform *prf, const struct ike_record *old,
+                           struct slice nonce_i, struct slice nonce_r, struct slice shared,
+                           uint8_t seed[HASH_MAX], size_t *n)
+{
+    uint8_t nonces[2 * IKE_NONCE_MAX];
+    struct writer w = writer_of(nonces, sizeof nonces);
+
+    if (old) {
+        const struct transform *old_prf = transform_find(TRANSFORM_PRF, old->suite.prf, 0);
+        struct slice parts[] = {shared, nonce_i, nonce_r};
+
+        if (!old_prf)
+            return ERR_UNSUPPORTED;
+        *n = hash_len(old_prf->hash);
+        return crypto_hmac(old_prf->hash, secret_slice(&old->sk_d), parts, 3, seed);
+    }
+    write_bytes(&w, nonce_i.p, nonce_i.n);
+    write_bytes(&w, nonce_r.p, nonce_r.n);
+    if (w.bad)
+        return ERR_INVALID;
+    *n = hash_len(prf->hash);
+    return crypto_hmac(prf->hash, (struct slice){nonces, w.n}, &shared, 1, seed);
+}
+
+int keys_derive_ike(struct ike_record *sa, const struct ike_record *old, struct slice nonce_i,
+                    struct slice nonce_r, struct slice shared)
 {
     const struct transform *prf = transform_find(TRANSFORM_PRF, sa->suite.prf, 0);
     const struct transform *encr =
         transform_find(TRANSFORM_ENCR, sa->suite.encr, sa->suite.encr_bits);
     const struct transform *integ = transform_find(TRANSFORM_INTEG, sa->suite.integ, 0);
-    uint8_t nonces[2 * IKE_NONCE_MAX], seed[HASH_MAX], spis[2 * IKE_SPI_BYTES];
+    uint8_t seed[HASH_MAX], spis[2 * IKE_SPI_BYTES];
     uint8_t all[7 * SECRET_MAX];
-    size_t prf_n, encr_n, integ_n, total;
-    struct writer w = writer_of(nonces, sizeof nonces);
+    size_t prf_n, encr_n, integ_n, total, seed_n;
     struct reader r;
     int rc;
 
@@ -44,15 +68,11 @@ int keys_derive_ike(struct ike_record *sa, struct slice nonce_i, struct slice no
     integ_n = encr->aead ? 0 : integ->key_bytes;
     total = 3 * prf_n + 2 * encr_n + 2 * integ_n;
 
-    write_bytes(&w, nonce_i.p, nonce_i.n);
-    write_bytes(&w, nonce_r.p, nonce_r.n);
-    if (w.bad)
-        return ERR_INVALID;
-    rc = crypto_hmac(prf->hash, (struct slice){nonces, w.n}, &shared, 1, seed);
+    rc = derive_skeyseed(prf, old, nonce_i, nonce_r, shared, seed, &seed_n);
     if (rc == ERR_OK) {
         struct slice parts[] = {nonce_i, nonce_r, spi_bytes(sa->spi_i, sa->spi_r, spis)};
 
-        rc = crypto_prf_plus(prf->hash, (struct slice){seed, prf_n}, parts, 3, all, total);
+        rc = crypto_prf_plus(prf->hash, (struct slice){seed, seed_n}, parts, 3, all, total);
     }
     if (rc == ERR_OK) {
         r = reader_of(all, total);

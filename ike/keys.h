@@ -10,9 +10,10 @@
 #include "proto/env.h"
 #include "proto/record.h"
 
-/* SKEYSEED and the seven SK_ keys into the record. `shared` is g^ir. */
-int keys_derive_ike(struct ike_record *sa, struct slice nonce_i, struct slice nonce_r,
-                    struct slice shared);
+/* SKEYSEED and the seven SK_ keys into the record. `shared` is g^ir. `old` is the IKE SA
+ * that this one rekeys (RFC 7296 §2.18), or NULL. */
+int keys_derive_ike(struct ike_record *sa, const struct ike_record *old, struct slice nonce_i,
+                    struct slice nonce_r, struct slice shared);
 /* KEYMAT into the record's four keys; `shared` is empty without PFS. With
  * `peer_began` the peer's initiator-to-responder keys are our inbound ones. */
 int keys_derive_child(const struct ike_record *sa, struct slice nonce_i, struct slice nonce_r,

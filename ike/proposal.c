@@ -162,7 +162,7 @@ static bool settle(const struct picks *p, const struct choice_rules *rules, stru
 static int consider(struct offer *offer, const struct choice_rules *rules, struct choice *out)
 {
     struct picks picks = {0};
-    size_t spi_bytes = rules->protocol == PROTOCOL_ESP ? 4 : 0;
+    size_t spi_bytes = rules->protocol == PROTOCOL_ESP ? 4 : rules->ike_rekey ? IKE_SPI_BYTES : 0;
     struct reader spi = reader_of(offer->spi.p, offer->spi.n);
 
     for (unsigned i = 0; i < offer->n_transforms; i++) {
@@ -177,9 +177,13 @@ static int consider(struct offer *offer, const struct choice_rules *rules, struc
     if (offer->protocol != rules->protocol || offer->spi.n != spi_bytes)
         return ERR_UNSUPPORTED;
     *out = (struct choice){.number = offer->number, .echo_esn = picks.esn_offered};
-    if (spi_bytes) {
+    if (spi_bytes == 4) {
         out->peer_spi = read_u32(&spi);
         if (out->peer_spi < ESP_SPI_MIN)
+            return ERR_UNSUPPORTED;
+    } else if (spi_bytes) {
+        out->peer_ike_spi = read_u64(&spi);
+        if (out->peer_ike_spi == 0)
             return ERR_UNSUPPORTED;
     }
     return settle(&picks, rules, &out->suite) ? ERR_OK : ERR_UNSUPPORTED;
@@ -236,7 +240,7 @@ static void write_transform(struct writer *w, const struct answer *a, bool last)
 }
 
 void proposal_write(struct chain *c, const struct choice *choice, uint8_t protocol,
-                    uint32_t our_spi)
+                    uint64_t our_spi, uint8_t spi_n)
 {
     const struct suite *s = &choice->suite;
     struct answer list[5];
@@ -260,10 +264,12 @@ void proposal_write(struct chain *c, const struct choice *choice, uint8_t protoc
     write_u16(&c->w, 0);
     write_u8(&c->w, choice->number);
     write_u8(&c->w, protocol);
-    write_u8(&c->w, protocol == PROTOCOL_ESP ? 4 : 0);
+    write_u8(&c->w, spi_n);
     write_u8(&c->w, (uint8_t)n);
-    if (protocol == PROTOCOL_ESP)
-        write_u32(&c->w, our_spi);
+    if (spi_n == 4)
+        write_u32(&c->w, (uint32_t)our_spi);
+    else if (spi_n)
+        write_u64(&c->w, our_spi);
     for (unsigned i = 0; i < n; i++)
         write_transform(&c->w, &list[i], i + 1 == n);
     write_u16_at(&c->w, at + 2, (uint16_t)(c->w.n - at));

@@ -91,6 +91,13 @@ static bool start_keygen(struct ike_engine *e, uint16_t group, uint64_t our_spi)
     return true;
 }
 
+struct dh_key *pool_take(struct ike_engine *e, uint16_t group)
+{
+    struct key_pool *pool = pool_of(e, group);
+
+    return pool->n ? pool->keys[--pool->n] : NULL;
+}
+
 void pool_refill(struct ike_engine *e)
 {
     for (size_t i = 0; i < 2; i++)
@@ -141,7 +148,7 @@ static bool take_ke(struct ike_engine *e, const struct request *rq, struct slice
     return true;
 }
 
-static uint64_t draw_spi(struct ike_engine *e, uint64_t spi_i)
+uint64_t draw_ike_spi(struct ike_engine *e, uint64_t spi_i)
 {
     uint64_t spi;
 
@@ -176,7 +183,7 @@ static void enter(struct ike_engine *e, struct ike_sa *sa, const struct request 
     struct ike_record *rec = &sa->rec->ike;
 
     rec->spi_i = rq->m.spi_i;
-    rec->spi_r = draw_spi(e, rq->m.spi_i);
+    rec->spi_r = draw_ike_spi(e, rq->m.spi_i);
     rec->suite = sa->init_choice.suite;
     rec->local = rq->local;
     rec->peer = rq->peer;
@@ -213,7 +220,6 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
     const struct payload *ke = message_find(&rq->m, PAYLOAD_KE);
     const struct payload *nonce = message_find(&rq->m, PAYLOAD_NONCE);
     struct choice_rules rules = {.protocol = PROTOCOL_IKE};
-    struct key_pool *pool;
     struct ike_sa *sa;
     int rc;
 
@@ -246,9 +252,8 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
     sa->rec->ike.nat = detect_nat(&rq->m, rq, &sa->answer_natd);
     enter(e, sa, rq);
 
-    pool = pool_of(e, sa->group);
-    if (pool->n) {
-        sa->dh = pool->keys[--pool->n];
+    sa->dh = pool_take(e, sa->group);
+    if (sa->dh) {
         sa_init_continue(e, sa);
     } else if (!start_keygen(e, sa->group, sa->our_spi)) {
         ike_sa_forget(e, sa);
@@ -267,7 +272,7 @@ void sa_init_continue(struct ike_engine *e, struct ike_sa *sa)
         return;
     }
     chain_begin(&c, e->inner, sizeof e->inner);
-    proposal_write(&c, &sa->init_choice, PROTOCOL_IKE, 0);
+    proposal_write(&c, &sa->init_choice, PROTOCOL_IKE, 0, 0);
     chain_open(&c, PAYLOAD_KE);
     write_u16(&c.w, sa->group);
     write_u16(&c.w, 0);

@@ -25,6 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     rules.allow_null = data[0] & 2;
     rules.ke_group = data[0] & 4 ? DH_MODP_1536 : DH_MODP_2048;
     rules.ignore_dh = data[0] & 8;
+    rules.ike_rekey = data[0] & 16;
     if (proposal_choose(body, &rules, &choice) == 0) {
         uint8_t out[256];
         struct choice again;
@@ -32,7 +33,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
         /* What we answer must itself be acceptable. */
         chain_begin(&c, out, sizeof out);
-        proposal_write(&c, &choice, rules.protocol, 0x12345678);
+        proposal_write(&c, &choice, rules.protocol, 0x12345678,
+                       rules.protocol == PROTOCOL_ESP ? 4 : rules.ike_rekey ? 8 : 0);
         if (c.w.bad || proposal_choose((struct slice){out + 4, c.w.n - 4}, &rules, &again) != 0)
             abort();
     }

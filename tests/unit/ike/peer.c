@@ -212,6 +212,7 @@ void peer_close(struct peer *p)
 {
     record_free(p->rec);
     dh_free(p->dh);
+    dh_free(p->pfs_key);
 }
 
 static void one_transform(struct writer *w, bool last, uint8_t type, uint16_t id, uint16_t bits)
@@ -228,7 +229,7 @@ static void one_transform(struct writer *w, bool last, uint8_t type, uint16_t id
     }
 }
 
-void peer_write_offer(struct chain *c, const struct suite *s, uint8_t protocol, uint32_t spi,
+void peer_write_offer(struct chain *c, const struct suite *s, uint8_t protocol, uint64_t spi,
                       bool esn_only)
 {
     bool ike = protocol == PROTOCOL_IKE;
@@ -240,10 +241,12 @@ void peer_write_offer(struct chain *c, const struct suite *s, uint8_t protocol, 
     write_u32(&c->w, 0);
     write_u8(&c->w, 1);
     write_u8(&c->w, protocol);
-    write_u8(&c->w, ike ? 0 : 4);
+    write_u8(&c->w, ike ? (spi ? 8 : 0) : 4);
     write_u8(&c->w, n);
     if (!ike)
-        write_u32(&c->w, spi);
+        write_u32(&c->w, (uint32_t)spi);
+    else if (spi)
+        write_u64(&c->w, spi);
     one_transform(&c->w, --n == 0, TRANSFORM_ENCR, s->encr, s->encr_bits);
     if (s->prf)
         one_transform(&c->w, --n == 0, TRANSFORM_PRF, s->prf, 0);
@@ -297,7 +300,7 @@ static bool take_init_answer(struct peer *p)
     p->rec->ike.suite = choice.suite;
     if (dh_derive(p->dh, (struct slice){ke->body.p + 4, ke->body.n - 4}, shared) != ERR_OK)
         return false;
-    return keys_derive_ike(&p->rec->ike, (struct slice){p->nonce_i, sizeof p->nonce_i},
+    return keys_derive_ike(&p->rec->ike, NULL, (struct slice){p->nonce_i, sizeof p->nonce_i},
                            (struct slice){p->nonce_r, p->nonce_r_n},
                            (struct slice){shared, dh_public_len(p->ike.dh)}) == ERR_OK;
 }
@@ -380,11 +383,43 @@ static struct slice id_body(const struct peer *p, uint8_t out[4 + IKE_ID_MAX])
     return (struct slice){out, w.n};
 }
 
+/* g^ir from the answer's KE payload; empty when it has none. */
+static struct slice shared_of(struct peer *p, uint8_t out[DH_PUBLIC_MAX])
+{
+    const struct payload *ke = message_find(&p->answer, PAYLOAD_KE);
+
+    if (!ke || !p->pfs_key || ke->body.n < 4 ||
+        dh_derive(p->pfs_key, (struct slice){ke->body.p + 4, ke->body.n - 4}, out) != ERR_OK)
+        return (struct slice){0};
+    return (struct slice){out, ke->body.n - 4};
+}
+
+static void write_ke(struct peer *p, struct chain *c, uint16_t group)
+{
+    uint8_t public_value[DH_PUBLIC_MAX];
+
+    dh_free(p->pfs_key);
+    p->pfs_key = group ? dh_generate(group) : NULL;
+    if (!p->pfs_key)
+        return;
+    (void)dh_public(p->pfs_key, public_value);
+    if (p->bad_ke) {
+        memset(public_value, 0, sizeof public_value);
+        public_value[dh_public_len(group) - 1] = 1;
+    }
+    chain_open(c, PAYLOAD_KE);
+    write_u16(&c->w, p->wrong_ke_group ? p->wrong_ke_group : group);
+    write_u16(&c->w, 0);
+    write_bytes(&c->w, public_value, dh_public_len(group));
+}
+
 static bool take_child(struct peer *p, struct slice nonce_i, struct slice nonce_r)
 {
     const struct payload *sa = message_find(&p->answer, PAYLOAD_SA);
     const struct payload *tsi = message_find(&p->answer, PAYLOAD_TSI);
-    struct choice_rules rules = {.protocol = PROTOCOL_ESP, .allow_null = true, .ignore_dh = true};
+    struct choice_rules rules = {
+        .protocol = PROTOCOL_ESP, .allow_null = true, .ke_group = p->esp.dh};
+    uint8_t shared[DH_PUBLIC_MAX];
     struct choice choice;
 
     if (!sa || !tsi || proposal_choose(sa->body, &rules, &choice) != ERR_OK)
@@ -392,8 +427,8 @@ static bool take_child(struct peer *p, struct slice nonce_i, struct slice nonce_
     p->child = (struct child_record){
         .suite = choice.suite, .spi_in = p->esp_spi, .spi_out = choice.peer_spi};
     (void)ts_parse(tsi->body, &p->child.ts_remote);
-    return keys_derive_child(&p->rec->ike, nonce_i, nonce_r, (struct slice){0}, false, &p->child) ==
-           ERR_OK;
+    return keys_derive_child(&p->rec->ike, nonce_i, nonce_r, shared_of(p, shared), false,
+                             &p->child) == ERR_OK;
 }
 
 static bool gateway_is_authentic(struct peer *p)
@@ -451,16 +486,54 @@ bool peer_rekey_child(struct peer *p, uint32_t old_spi)
     write_u32(&w, old_spi);
     p->esp_spi++;
     chain_begin(&c, payloads, sizeof payloads);
-    chain_notify(&c, PROTOCOL_ESP, (struct slice){spi, 4}, N_REKEY_SA, (struct slice){0});
+    if (old_spi)
+        chain_notify(&c, PROTOCOL_ESP, (struct slice){spi, 4}, N_REKEY_SA, (struct slice){0});
     peer_write_offer(&c, &p->esp, PROTOCOL_ESP, p->esp_spi, p->esn_only);
     chain_open(&c, PAYLOAD_NONCE);
     write_bytes(&c.w, nonce_i, sizeof nonce_i);
+    write_ke(p, &c, p->esp.dh);
     ts_write(&c, PAYLOAD_TSI, &p->tsi);
     ts_write(&c, PAYLOAD_TSR, &p->tsr);
     if (!peer_request(p, CREATE_CHILD_SA, &c))
         return false;
     nonce = message_find(&p->answer, PAYLOAD_NONCE);
     return nonce && take_child(p, (struct slice){nonce_i, sizeof nonce_i}, nonce->body);
+}
+
+bool peer_rekey_ike(struct peer *p, struct record **old)
+{
+    uint8_t payloads[4096], nonce_i[32], shared[DH_PUBLIC_MAX];
+    struct choice_rules rules = {.protocol = PROTOCOL_IKE, .ike_rekey = true};
+    const struct payload *nonce, *sa;
+    struct record *next;
+    struct choice choice;
+    struct chain c;
+
+    fill(&p->bench->rng_state, nonce_i, sizeof nonce_i);
+    next = record_new(RECORD_IKE);
+    next->ike.spi_i = p->rec->ike.spi_i + 1;
+    chain_begin(&c, payloads, sizeof payloads);
+    peer_write_offer(&c, &p->ike, PROTOCOL_IKE, next->ike.spi_i, false);
+    chain_open(&c, PAYLOAD_NONCE);
+    write_bytes(&c.w, nonce_i, sizeof nonce_i);
+    write_ke(p, &c, p->ike.dh);
+    chain_close(&c);
+    if (peer_request(p, CREATE_CHILD_SA, &c) && (sa = message_find(&p->answer, PAYLOAD_SA)) &&
+        (nonce = message_find(&p->answer, PAYLOAD_NONCE)) &&
+        proposal_choose(sa->body, &rules, &choice) == ERR_OK) {
+        next->ike.spi_r = choice.peer_ike_spi;
+        next->ike.suite = choice.suite;
+        if (keys_derive_ike(&next->ike, &p->rec->ike, (struct slice){nonce_i, sizeof nonce_i},
+                            nonce->body, shared_of(p, shared)) == ERR_OK) {
+            *old = p->rec;
+            p->old_next_id = p->next_id;
+            p->rec = next;
+            p->next_id = 0;
+            return true;
+        }
+    }
+    record_free(next);
+    return false;
 }
 
 static bool delete_request(struct peer *p, uint8_t protocol, uint32_t spi)

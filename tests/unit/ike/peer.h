@@ -42,7 +42,8 @@ struct peer {
     struct endpoint local, remote; /* the gateway's and ours */
     struct record *rec;            /* RECORD_IKE, as the initiator sees it */
     struct suite ike, esp;         /* what it offers */
-    struct dh_key *dh;
+    struct dh_key *dh, *pfs_key;
+    uint16_t wrong_ke_group; /* what KE claims, when not 0 */
     uint8_t nonce_i[32], nonce_r[IKE_NONCE_MAX];
     size_t nonce_r_n;
     uint8_t init_request[REQUEST_KEPT_MAX], init_response[IKE_MESSAGE_MAX];
@@ -51,12 +52,12 @@ struct peer {
     size_t request_n;
     uint8_t plain[IKE_MESSAGE_MAX];
     struct message answer; /* the last one, opened: its inner payloads */
-    uint32_t next_id, esp_spi;
+    uint32_t next_id, old_next_id, esp_spi;
     uint64_t iv;
     uint8_t id_type;
     char id[IKE_ID_MAX];
     const char *psk;
-    bool natd, natd_fake, esn_only;
+    bool natd, natd_fake, esn_only, bad_ke;
     struct selector_list tsi, tsr;
     struct child_record child; /* the last negotiated */
 };
@@ -69,12 +70,15 @@ bool peer_init(struct peer *p);
 bool peer_auth(struct peer *p);
 /* Seals a chain and sends it as the next request; true when an answer came and was opened. */
 bool peer_request(struct peer *p, uint8_t exchange, const struct chain *inner);
+/* old_spi 0: an additional Child SA. p->esp.dh: with PFS. */
 bool peer_rekey_child(struct peer *p, uint32_t old_spi);
+/* Goes over to the new IKE SA; *old is the caller's. */
+bool peer_rekey_ike(struct peer *p, struct record **old);
 bool peer_delete_child(struct peer *p, uint32_t spi);
 bool peer_delete_ike(struct peer *p);
 bool peer_dpd(struct peer *p);
 bool peer_got_notify(const struct peer *p, uint16_t type);
-void peer_write_offer(struct chain *c, const struct suite *s, uint8_t protocol, uint32_t spi,
+void peer_write_offer(struct chain *c, const struct suite *s, uint8_t protocol, uint64_t spi,
                       bool esn_only);
 struct suite suite_of(uint16_t encr, uint16_t bits, uint16_t prf, uint16_t integ, uint16_t dh);
 

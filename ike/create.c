@@ -1,0 +1,354 @@
+/* CREATE_CHILD_SA, as the responder (RFC 7296 §1.3, §2.8, §2.18):
+ *
+ *   a new Child SA      HDR, SK {SA, Ni, [KEi], TSi, TSr}  -->
+ *                                 <--  HDR, SK {SA, Nr, [KEr], TSi, TSr}
+ *   rekeying one        HDR, SK {N(REKEY_SA), SA, Ni, [KEi], TSi, TSr}  -->
+ *                                 <--  HDR, SK {SA, Nr, [KEr], TSi, TSr}
+ *   rekeying the IKE SA HDR, SK {SA, Ni, KEi}  -->
+ *                                 <--  HDR, SK {SA, Nr, KEr}
+ *
+ * A request with a key exchange passes through here twice: first to be checked
+ * and to start the job on another thread, then, with the shared secret, to be
+ * answered. A new Child SA inherits the lineage of its IKE SA; a rekeyed one
+ * stays installed beside its successor until the peer deletes it. A rekeyed IKE
+ * SA hands its children to the new one. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ike/internal.h"
+
+enum { NONCE_R_BYTES = 32 };
+
+struct create {
+    struct ike_engine *e;
+    struct ike_sa *sa;
+    const struct request *rq;
+    const struct message *inner;
+    const struct dh_result *dh;
+    struct slice offer, nonce_i, ke;
+    uint16_t ke_group;
+    uint8_t nonce_r[NONCE_R_BYTES];
+};
+
+static void refuse(const struct create *c, uint16_t type)
+{
+    answer_error(c->e, c->sa, c->rq, type, (struct slice){0});
+}
+
+static void refuse_group(const struct create *c, uint16_t preferred)
+{
+    uint8_t group[2] = {(uint8_t)(preferred >> 8), (uint8_t)preferred};
+
+    answer_error(c->e, c->sa, c->rq, N_INVALID_KE_PAYLOAD, (struct slice){group, 2});
+}
+
+/* The payloads that every CREATE_CHILD_SA has; false: malformed. */
+static bool read_common(struct create *c)
+{
+    const struct payload *offer = message_find(c->inner, PAYLOAD_SA);
+    const struct payload *nonce = message_find(c->inner, PAYLOAD_NONCE);
+    const struct payload *ke = message_find(c->inner, PAYLOAD_KE);
+
+    if (!offer || !nonce || nonce->body.n < IKE_NONCE_MIN || nonce->body.n > IKE_NONCE_MAX)
+        return false;
+    c->offer = offer->body;
+    c->nonce_i = nonce->body;
+    if (ke) {
+        struct reader r = reader_of(ke->body.p, ke->body.n);
+
+        c->ke_group = read_u16(&r);
+        read_skip(&r, 2);
+        c->ke = read_slice(&r, r.left);
+        return !r.bad;
+    }
+    return true;
+}
+
+/* Whether the exchange may go on at once. Otherwise it was refused, or waits for its job. */
+static bool key_exchange_done(const struct create *c, uint16_t group)
+{
+    struct ike_job *job;
+
+    if (group == DH_NONE || c->dh)
+        return true;
+    if (c->ke_group != group || c->ke.n == 0) {
+        refuse_group(c, group);
+        return false;
+    }
+    if (c->ke.n != dh_public_len(group)) {
+        refuse(c, N_INVALID_SYNTAX);
+        return false;
+    }
+    job = calloc(1, sizeof *job);
+    if (!job || blob_set(&c->sa->waiting, c->rq->m.raw.p, c->rq->m.raw.n) != ERR_OK) {
+        free(job);
+        refuse(c, N_TEMPORARY_FAILURE);
+        return false;
+    }
+    job->kind = JOB_EXCHANGE;
+    job->our_spi = c->sa->our_spi;
+    job->group = group;
+    job->dh = pool_take(c->e, group);
+    memcpy(job->peer_public, c->ke.p, c->ke.n);
+    c->sa->waiting_local = c->rq->local;
+    c->sa->waiting_peer = c->rq->peer;
+    c->sa->busy = true;
+    act_job(c->e, job);
+    return false;
+}
+
+static void write_nonce_and_ke(struct chain *chain, const struct create *c, uint16_t group)
+{
+    chain_open(chain, PAYLOAD_NONCE);
+    write_bytes(&chain->w, c->nonce_r, sizeof c->nonce_r);
+    if (group != DH_NONE) {
+        chain_open(chain, PAYLOAD_KE);
+        write_u16(&chain->w, group);
+        write_u16(&chain->w, 0);
+        write_bytes(&chain->w, c->dh->public_value, dh_public_len(group));
+    }
+    chain_close(chain);
+}
+
+/* ---- Child SAs ---- */
+
+/* The child that N(REKEY_SA) names: by the SPI that the peer expects inbound. */
+static struct record *child_of_peer_spi(const struct ike_sa *sa, struct slice spi_field)
+{
+    struct reader r = reader_of(spi_field.p, spi_field.n);
+    uint32_t spi = read_u32(&r);
+
+    if (r.bad || r.left)
+        return NULL;
+    for (size_t i = 0; i < sa->n_children; i++)
+        if (sa->children[i]->child.spi_out == spi)
+            return sa->children[i];
+    return NULL;
+}
+
+static void answer_child(const struct create *c, struct record *child, const struct choice *choice)
+{
+    struct ike_engine *e = c->e;
+    struct ike_sa *sa = c->sa;
+    struct chain chain;
+
+    chain_begin(&chain, e->inner, sizeof e->inner);
+    proposal_write(&chain, choice, PROTOCOL_ESP, child->child.spi_in, 4);
+    write_nonce_and_ke(&chain, c, choice->suite.dh);
+    ts_write(&chain, PAYLOAD_TSI, &child->child.ts_remote);
+    ts_write(&chain, PAYLOAD_TSR, &child->child.ts_local);
+    if (answer_seal(e, sa, c->rq, &chain) != ERR_OK || group_add(e, sa->rec) != ERR_OK ||
+        group_add(e, child) != ERR_OK || ike_sa_add_child(sa, child) != ERR_OK) {
+        record_free(child);
+        group_drop(e);
+        return;
+    }
+    if (child->child.replaces_spi) {
+        e->stats.rekeys++;
+        log_info("ike",
+                 "Child SA in=0x%08" PRIx32 " rekeyed to in=0x%08" PRIx32 " out=0x%08" PRIx32,
+                 child->child.replaces_spi, child->child.spi_in, child->child.spi_out);
+    } else {
+        log_info("ike", "additional Child SA in=0x%08" PRIx32 " out=0x%08" PRIx32,
+                 child->child.spi_in, child->child.spi_out);
+    }
+    group_commit(e, sa);
+}
+
+static void create_child(struct create *c, struct slice tsi, struct slice tsr)
+{
+    struct child_request cr = {.sa = c->offer,
+                               .tsi = tsi,
+                               .tsr = tsr,
+                               .nonce_i = c->nonce_i,
+                               .nonce_r = {c->nonce_r, sizeof c->nonce_r},
+                               .ke_group = c->ke_group};
+    struct record *child;
+    struct choice choice;
+    struct tunnel *tunnel;
+    struct notify rekey;
+    uint16_t error;
+
+    HASH_FIND(by_id, c->e->tunnels, &c->sa->rec->ike.tunnel_id, sizeof(struct id128), tunnel);
+    if (!tunnel) {
+        refuse(c, N_NO_ADDITIONAL_SAS);
+        return;
+    }
+    if (message_find_notify(c->inner, N_REKEY_SA, &rekey)) {
+        cr.replaces = rekey.protocol == PROTOCOL_ESP ? child_of_peer_spi(c->sa, rekey.spi) : NULL;
+        if (!cr.replaces) {
+            struct chain chain;
+
+            chain_begin(&chain, c->e->inner, sizeof c->e->inner);
+            chain_notify(&chain, PROTOCOL_ESP, rekey.spi, N_CHILD_SA_NOT_FOUND, (struct slice){0});
+            if (answer_seal(c->e, c->sa, c->rq, &chain) == ERR_OK)
+                answer_send(c->e, c->sa);
+            return;
+        }
+    } else if (c->sa->n_children >= c->e->config.max_children) {
+        refuse(c, N_NO_ADDITIONAL_SAS);
+        return;
+    }
+    error = child_choose(c->e, tunnel, &cr, &choice, c->rq);
+    if (error) {
+        refuse(c, error);
+        return;
+    }
+    if (!key_exchange_done(c, choice.suite.dh))
+        return;
+    if (choice.suite.dh != DH_NONE)
+        cr.shared = c->dh->shared;
+    error = child_make(c->e, c->sa, tunnel, &cr, &choice, &child, c->rq);
+    if (error)
+        refuse(c, error);
+    else
+        answer_child(c, child, &choice);
+}
+
+/* ---- the IKE SA itself ---- */
+
+/* The successor, with keys, in the table; NULL: no memory or crypto failure. */
+static struct ike_sa *make_successor(const struct create *c, const struct choice *choice)
+{
+    const struct ike_record *old = &c->sa->rec->ike;
+    struct ike_sa *sa = ike_sa_new(c->e);
+    struct ike_record *rec;
+
+    if (!sa)
+        return NULL;
+    rec = &sa->rec->ike;
+    rec->spi_i = choice->peer_ike_spi;
+    rec->spi_r = draw_ike_spi(c->e, rec->spi_i);
+    rec->tunnel_id = old->tunnel_id;
+    rec->lineage = old->lineage;
+    rec->term = (struct term){1, c->e->config.slot, c->e->config.incarnation};
+    rec->state = SA_INSTALLED;
+    rec->suite = choice->suite;
+    rec->local = c->rq->local;
+    rec->peer = c->rq->peer;
+    rec->nat = old->nat;
+    rec->created_ms = c->e->now.wall_ms;
+    rec->not_after_ms = c->e->now.wall_ms + (int64_t)c->e->config.lifetime_s * 1000;
+    rec->peer_id_type = old->peer_id_type;
+    (void)blob_set(&rec->peer_id, old->peer_id.p, old->peer_id.n);
+    sa->our_spi = rec->spi_r;
+    sa->phase = PHASE_ESTABLISHED;
+    sa->answer_natd = c->sa->answer_natd;
+    HASH_ADD(by_spi, c->e->by_spi, our_spi, sizeof sa->our_spi, sa);
+    c->e->stats.established++;
+    if (keys_derive_ike(rec, old, c->nonce_i, (struct slice){c->nonce_r, sizeof c->nonce_r},
+                        c->dh->shared) != ERR_OK) {
+        ike_sa_forget(c->e, sa);
+        return NULL;
+    }
+    return sa;
+}
+
+static void hand_over_children(struct ike_sa *from, struct ike_sa *to)
+{
+    to->children = from->children;
+    to->n_children = from->n_children;
+    to->cap_children = from->cap_children;
+    from->children = NULL;
+    from->n_children = from->cap_children = 0;
+}
+
+static void answer_rekey_ike(const struct create *c, const struct choice *choice)
+{
+    struct ike_engine *e = c->e;
+    struct ike_sa *next = make_successor(c, choice);
+    struct chain chain;
+
+    if (!next) {
+        refuse(c, N_TEMPORARY_FAILURE);
+        return;
+    }
+    chain_begin(&chain, e->inner, sizeof e->inner);
+    proposal_write(&chain, choice, PROTOCOL_IKE, next->our_spi, IKE_SPI_BYTES);
+    write_nonce_and_ke(&chain, c, choice->suite.dh);
+    if (answer_seal(e, c->sa, c->rq, &chain) != ERR_OK || group_add(e, next->rec) != ERR_OK ||
+        group_add(e, c->sa->rec) != ERR_OK) {
+        group_drop(e);
+        ike_sa_forget(e, next);
+        return;
+    }
+    hand_over_children(c->sa, next);
+    c->sa->rekeyed = true;
+    e->stats.rekeys++;
+    log_info("ike", "IKE SA 0x%016" PRIx64 " rekeyed to 0x%016" PRIx64, c->sa->our_spi,
+             next->our_spi);
+    group_commit(e, c->sa);
+}
+
+static void rekey_ike(struct create *c)
+{
+    struct choice_rules rules = {
+        .protocol = PROTOCOL_IKE, .ike_rekey = true, .ke_group = c->ke_group};
+    char offered[IKE_TEXT_MAX / 2], allowed[IKE_TEXT_MAX / 2];
+    struct choice choice;
+    int rc = proposal_choose(c->offer, &rules, &choice);
+
+    if (rc == ERR_INVALID) {
+        refuse(c, N_INVALID_SYNTAX);
+    } else if (rc != ERR_OK) {
+        snprintf(c->e->reason, sizeof c->e->reason,
+                 "no_proposal_chosen: peer offered %.200s, tunnel allows %.200s",
+                 proposal_describe(c->offer, offered, sizeof offered),
+                 proposal_describe_rules(&rules, allowed, sizeof allowed));
+        act_failure(c->e, &c->sa->rec->ike.tunnel_id, c->rq, c->e->reason);
+        refuse(c, N_NO_PROPOSAL_CHOSEN);
+    } else if (key_exchange_done(c, choice.suite.dh)) {
+        answer_rekey_ike(c, &choice);
+    }
+}
+
+/* ---- the way in ---- */
+
+void create_child_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                          const struct message *inner, const struct dh_result *dh)
+{
+    struct create c = {.e = e, .sa = sa, .rq = rq, .inner = inner, .dh = dh};
+    const struct payload *tsi = message_find(inner, PAYLOAD_TSI);
+    const struct payload *tsr = message_find(inner, PAYLOAD_TSR);
+
+    confirm_children(e, sa);
+    rng_fill(&e->rng, c.nonce_r, sizeof c.nonce_r);
+    if (!read_common(&c))
+        refuse(&c, N_INVALID_SYNTAX);
+    else if (sa->rekeyed)
+        refuse(&c, N_TEMPORARY_FAILURE);
+    else if (tsi && tsr)
+        create_child(&c, tsi->body, tsr->body);
+    else if (!tsi && !tsr)
+        rekey_ike(&c);
+    else
+        refuse(&c, N_INVALID_SYNTAX);
+    if (e->n_group && !e->group_given)
+        group_commit(e, NULL); /* what this request confirmed */
+}
+
+/* The job is done: the request that waited is opened and handled once more. */
+void create_child_resume(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job)
+{
+    struct request rq = {.local = sa->waiting_local, .peer = sa->waiting_peer};
+    struct slice raw = {sa->waiting.p, sa->waiting.n};
+    struct dh_result dh = {.shared = {job->shared, dh_public_len(job->group)}};
+    struct message inner = {.raw = raw};
+    size_t n;
+
+    sa->busy = false;
+    if (message_parse_header(raw, &rq.m) != ERR_OK ||
+        message_parse_chain(&rq.m, rq.m.first,
+                            (struct slice){raw.p + IKE_HEADER_BYTES, raw.n - IKE_HEADER_BYTES}) !=
+            ERR_OK ||
+        sk_open(&sa->rec->ike, &rq.m, !sa->rec->ike.i_am_initiator, e->plain, &n) != ERR_OK ||
+        message_parse_chain(&inner, rq.m.payloads[rq.m.n - 1].next, (struct slice){e->plain, n}) !=
+            ERR_OK)
+        return;
+    if (job->rc != ERR_OK || dh_public(job->dh, dh.public_value) != ERR_OK)
+        answer_error(e, sa, &rq, N_INVALID_SYNTAX, (struct slice){0});
+    else
+        create_child_request(e, sa, &rq, &inner, &dh);
+}
