@@ -13,14 +13,6 @@
 #include "proto/err.h"
 #include "proto/log.h"
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define UNDER_ADDRESS_SANITIZER 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define UNDER_ADDRESS_SANITIZER 1
-#endif
-
 enum {
     SMALLEST_SHIFT = 6, /* 64 bytes */
     LARGEST_SHIFT = 17, /* 128 KiB, one run */
@@ -59,7 +51,7 @@ static int class_of(size_t n)
     return shift - SMALLEST_SHIFT;
 }
 
-#ifdef UNDER_ADDRESS_SANITIZER
+#if !SECRET_POOLED
 /* The sanitizer must see each piece as an allocation of its own, or it would miss overruns,
  * uses after free and leaks in all that lives here. */
 void *secret_alloc(size_t n)

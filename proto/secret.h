@@ -26,6 +26,19 @@ static inline struct slice secret_slice(const struct secret *s)
 /* Wipes any memory so that the compiler cannot drop it. */
 void wipe(void *bytes, size_t n);
 
+/* Under AddressSanitizer each secret is an allocation of its own, so that overruns, uses after
+ * free and leaks show; otherwise they come from locked pages. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SECRET_POOLED 0
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define SECRET_POOLED 0
+#endif
+#ifndef SECRET_POOLED
+#define SECRET_POOLED 1
+#endif
+
 /* Zeroed heap memory kept out of swap and core dumps where the system allows it.
  * NULL when out of memory. secret_free wipes; NULL is fine. Any thread. */
 void *secret_alloc(size_t n);
