@@ -1,17 +1,17 @@
 #include "node/api.h"
 
-/* clang-format off: a row is to be read as one. */
+/* clang-format off */
 const struct http_route api_routes[] = {
-    {"GET", "/healthz", api_get_healthz, .open_to_all = true},
-    {"GET", "/readyz", api_get_readyz, .open_to_all = true},
-    {"GET", "/v1/cluster", api_get_cluster, false},
-    {"GET", "/v1/nodes", api_get_nodes, false},
-    {"GET", "/v1/tunnels", api_get_tunnels, false},
-    {"GET", "/v1/tunnels/{id}", api_get_tunnel, false},
-    {"GET", "/v1/ike-sas", api_get_ike_sas, false},
-    {"GET", "/v1/child-sas", api_get_child_sas, false},
-    {"GET", "/v1/routes", api_get_routes, false},
-    {"GET", "/metrics", api_get_metrics, false},
+    {"GET", "/healthz",         api_get_healthz,   .open_to_all = true},
+    {"GET", "/readyz",          api_get_readyz,    .open_to_all = true},
+    {"GET", "/v1/cluster",      api_get_cluster,   false},
+    {"GET", "/v1/nodes",        api_get_nodes,     false},
+    {"GET", "/v1/tunnels",      api_get_tunnels,   false},
+    {"GET", "/v1/tunnels/{id}", api_get_tunnel,    false},
+    {"GET", "/v1/ike-sas",      api_get_ike_sas,   false},
+    {"GET", "/v1/child-sas",    api_get_child_sas, false},
+    {"GET", "/v1/routes",       api_get_routes,    false},
+    {"GET", "/metrics",         api_get_metrics,   false},
 };
 /* clang-format on */
 const size_t api_route_count = sizeof api_routes / sizeof *api_routes;

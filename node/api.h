@@ -18,8 +18,7 @@ extern const size_t api_route_count;
 
 /* ---- one object each ---- */
 json_t *api_member_json(const struct sync_member_info *member);
-json_t *api_tunnel_json(const struct tunnel_state *tunnel, bool up,
-                        const struct dp_sa_stats *stats);
+json_t *api_tunnel_json(const struct tunnel_state *tunnel, const struct dp_sa_stats *stats);
 json_t *api_route_json(const struct config_route *route);
 json_t *api_ike_json(const struct ike_record *sa);
 json_t *api_child_json(const struct child_record *sa, const struct dp_sa_stats *stats,

@@ -69,24 +69,26 @@ void api_get_cluster(void *ctx, const struct http_request *request, struct http_
                   hex_format(digest, sizeof digest, hex), "totals", totals(node, members, n)));
 }
 
-void api_get_nodes(void *ctx, const struct http_request *request, struct http_reply *reply)
+static json_t *render_member(void *ctx, uint64_t key)
 {
     const struct node *node = ctx;
     struct sync_member_info members[SYNC_MEMBERS_MAX];
     size_t n = sync_members(node->sync, members, SYNC_MEMBERS_MAX);
+
+    for (size_t i = 0; i < n; i++)
+        if ((uint64_t)members[i].slot + 1 == key)
+            return api_member_json(&members[i]);
+    return NULL;
+}
+
+void api_get_nodes(void *ctx, const struct http_request *request, struct http_reply *reply)
+{
+    const struct node *node = ctx;
     struct page page;
-    json_t *items;
-    size_t shown;
 
     if (!page_begin(request, &page, reply))
         return;
-    items = json_array();
-    for (size_t i = 0; i < n; i++)
-        page_offer(&page, (uint64_t)members[i].slot + 1);
-    shown = page_close(&page);
-    for (size_t k = 0; k < shown; k++)
-        for (size_t i = 0; i < n; i++)
-            if ((uint64_t)members[i].slot + 1 == page.keys[k])
-                json_array_append_new(items, api_member_json(&members[i]));
-    page_reply(&page, items, reply);
+    for (size_t i = 0; i < node->config->mesh.n; i++)
+        page_offer(&page, (uint64_t)node->config->mesh.members[i].slot + 1);
+    page_send(&page, render_member, ctx, reply);
 }

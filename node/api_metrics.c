@@ -26,7 +26,6 @@ static void rows(struct metrics *m, const struct row *row, size_t n, const void 
 }
 #define ROWS(m, table, values) rows(m, table, sizeof(table) / sizeof *(table), values)
 
-/* clang-format off: a row is to be read as one. */
 #define AT(field) offsetof(struct node_counters, field)
 static const struct row node_rows[] = {
     {"anysa_barrier_timeouts_total", "counter", "Barriers that timed out", AT(barrier_timeouts)},
@@ -73,7 +72,6 @@ static const struct row sync_rows[] = {
     {"anysa_barriers_total", "counter", "Barriers passed or timed out", AT(barriers)},
 };
 #undef AT
-/* clang-format on */
 
 static void dataplane(struct metrics *m, const struct node *node)
 {

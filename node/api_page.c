@@ -7,7 +7,7 @@
 
 #include "proto/err.h"
 
-enum { CURSOR_DIGITS = 16 };
+enum { CURSOR_DIGITS = 16, CURSOR_TEXT = CURSOR_DIGITS + 3 };
 
 static bool parse_limit(const char *text, size_t *limit)
 {
@@ -85,30 +85,139 @@ void page_offer(struct page *page, uint64_t key)
     page->keys[page->n++] = key;
 }
 
-size_t page_close(struct page *page)
+/* How many items the page shows: page->keys[0 ... n - 1]. */
+static size_t sort(struct page *page)
 {
     if (page->n > 0)
         keep_lowest(page);
     return page->n > page->limit ? page->limit : page->n;
 }
 
-void page_reply(struct page *page, json_t *items, struct http_reply *reply)
+/* The cursor, quoted, or null. */
+static void format_next(const struct page *page, char out[CURSOR_TEXT])
 {
-    char cursor[CURSOR_DIGITS + 1];
-    json_t *next;
+    if (page->n > page->limit)
+        snprintf(out, CURSOR_TEXT, "\"%016" PRIx64 "\"", page->keys[page->limit - 1]);
+    else
+        snprintf(out, CURSOR_TEXT, "null");
+}
 
-    if (page->n > page->limit) {
-        snprintf(cursor, sizeof cursor, "%016" PRIx64, page->keys[page->limit - 1]);
-        next = json_string(cursor);
+/* ---- a long page, in pieces: {"items":[ item , item ... ],"next_cursor": ... } ---- */
+
+struct page_stream {
+    struct http_stream base; /* first: freed and read through it */
+    uint64_t *keys;          /* owned */
+    size_t shown, at;        /* items; the next one */
+    page_render_fn *render;
+    void *ctx;
+    bool any, ended;
+    char next[CURSOR_TEXT];
+    char *text; /* malloc'ed: the piece that is being sent */
+    size_t n, sent;
+};
+
+/* The next piece of text; false at the end of all. */
+static bool next_piece(struct page_stream *s)
+{
+    json_t *item = NULL;
+    char *dump = NULL;
+    int wrote = -1;
+
+    free(s->text);
+    s->text = NULL;
+    s->n = s->sent = 0;
+    if (s->ended)
+        return false;
+    while (!item && s->at < s->shown)
+        item = s->render(s->ctx, s->keys[s->at++]);
+    if (item) {
+        dump = json_dumps(item, JSON_COMPACT | JSON_ENCODE_ANY);
+        json_decref(item);
+        wrote = dump ? asprintf(&s->text, "%s%s", s->any ? "," : "{\"items\":[", dump) : -1;
+        s->any = true;
     } else {
-        next = json_null();
+        s->ended = true;
+        wrote =
+            asprintf(&s->text, "%s],\"next_cursor\":%s}", s->any ? "" : "{\"items\":[", s->next);
     }
-    if (page->failed) {
-        json_decref(items);
-        json_decref(next);
+    free(dump);
+    if (wrote < 0) { /* out of memory: the body ends short and is no JSON */
+        s->text = NULL;
+        s->ended = true;
+        return false;
+    }
+    s->n = (size_t)wrote;
+    return true;
+}
+
+static size_t read_pieces(struct http_stream *stream, char *out, size_t max)
+{
+    struct page_stream *s = (struct page_stream *)(void *)stream;
+    size_t n = 0;
+
+    while (n < max) {
+        size_t some;
+        if (s->sent == s->n && !next_piece(s))
+            break;
+        some = s->n - s->sent < max - n ? s->n - s->sent : max - n;
+        memcpy(out + n, s->text + s->sent, some);
+        s->sent += some;
+        n += some;
+    }
+    return n;
+}
+
+static void free_pieces(struct http_stream *stream)
+{
+    struct page_stream *s = (struct page_stream *)(void *)stream;
+
+    free(s->text);
+    free(s->keys);
+    free(s);
+}
+
+static void send_stream(struct page *page, size_t shown, page_render_fn *render, void *ctx,
+                        struct http_reply *reply)
+{
+    struct page_stream *s = calloc(1, sizeof *s);
+
+    if (!s) {
         http_reply_error(reply, 500, "out_of_memory", "%s", err_text(ERR_NOMEM));
+        return;
+    }
+    s->base = (struct http_stream){read_pieces, free_pieces};
+    format_next(page, s->next);
+    s->keys = page->keys;
+    page->keys = NULL;
+    s->shown = shown;
+    s->render = render;
+    s->ctx = ctx;
+    http_reply_stream(reply, 200, &s->base);
+}
+
+/* ---- any page ---- */
+
+void page_send(struct page *page, page_render_fn *render, void *ctx, struct http_reply *reply)
+{
+    size_t shown = sort(page);
+    char next[CURSOR_TEXT];
+    json_t *items;
+
+    if (page->failed) {
+        http_reply_error(reply, 500, "out_of_memory", "%s", err_text(ERR_NOMEM));
+    } else if (shown > PAGE_AT_ONCE_MAX) {
+        send_stream(page, shown, render, ctx, reply);
     } else {
-        http_reply_json(reply, 200, json_pack("{s:o, s:o}", "items", items, "next_cursor", next));
+        items = json_array();
+        for (size_t i = 0; i < shown; i++) {
+            json_t *item = render(ctx, page->keys[i]);
+            if (item)
+                json_array_append_new(items, item);
+        }
+        format_next(page, next);
+        http_reply_json(reply, 200,
+                        json_pack("{s:o, s:o}", "items", items, "next_cursor",
+                                  json_loads(next, JSON_DECODE_ANY, NULL)));
     }
     free(page->keys);
     page->keys = NULL;

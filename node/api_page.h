@@ -11,7 +11,11 @@
 
 #include "node/http_router.h"
 
-enum { PAGE_LIMIT_DEFAULT = 100, PAGE_LIMIT_MAX = 10000 };
+enum {
+    PAGE_LIMIT_DEFAULT = 100,
+    PAGE_LIMIT_MAX = 10000,
+    PAGE_AT_ONCE_MAX = 250, /* items; longer pages are streamed */
+};
 
 struct page {
     size_t limit;
@@ -26,9 +30,10 @@ struct page {
 bool page_begin(const struct http_request *request, struct page *page, struct http_reply *reply);
 /* Offers an item, in any order; only what can be on this page is kept. */
 void page_offer(struct page *page, uint64_t key);
-/* Sorts. Returns how many items the page shows: page->keys[0 ... n - 1]. */
-size_t page_close(struct page *page);
-/* Replies {"items", "next_cursor"}; takes `items` and frees the page. */
-void page_reply(struct page *page, json_t *items, struct http_reply *reply);
+/* One item; NULL when it is gone meanwhile: then it is left out. */
+typedef json_t *page_render_fn(void *ctx, uint64_t key);
+/* Replies {"items", "next_cursor"} and ends the page. A long page is rendered while it is
+ * sent, so `render` may be called after this returns, with the same ctx, on this thread. */
+void page_send(struct page *page, page_render_fn *render, void *ctx, struct http_reply *reply);
 
 #endif

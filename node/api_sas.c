@@ -86,25 +86,35 @@ static bool offer_child(void *ctx, const struct record *record)
     return true;
 }
 
+static json_t *render_ike(void *ctx, uint64_t spi)
+{
+    const struct node *node = ctx;
+    const struct record *record = sync_find_ike(node->sync, spi);
+
+    return record && record->ike.state == SA_INSTALLED ? api_ike_json(&record->ike) : NULL;
+}
+
+static json_t *render_child(void *ctx, uint64_t spi)
+{
+    const struct node *node = ctx;
+    const struct record *record = sync_find_child(node->sync, (uint32_t)spi);
+    struct dp_sa_stats stats;
+
+    if (!record || !node->dp || !dp_sa_get_stats(node->dp, (uint32_t)spi, &stats))
+        return NULL;
+    return api_child_json(&record->child, &stats, &node->fingerprint_key);
+}
+
 void api_get_ike_sas(void *ctx, const struct http_request *request, struct http_reply *reply)
 {
     const struct node *node = ctx;
     struct page page;
     struct offering to = {node, &page};
-    json_t *items;
-    size_t shown;
 
     if (!page_begin(request, &page, reply))
         return;
-    items = json_array();
     sync_each(node->sync, RECORD_IKE, offer_ike, &to);
-    shown = page_close(&page);
-    for (size_t i = 0; i < shown; i++) {
-        const struct record *record = sync_find_ike(node->sync, page.keys[i]);
-        if (record)
-            json_array_append_new(items, api_ike_json(&record->ike));
-    }
-    page_reply(&page, items, reply);
+    page_send(&page, render_ike, ctx, reply);
 }
 
 void api_get_child_sas(void *ctx, const struct http_request *request, struct http_reply *reply)
@@ -112,21 +122,9 @@ void api_get_child_sas(void *ctx, const struct http_request *request, struct htt
     const struct node *node = ctx;
     struct page page;
     struct offering to = {node, &page};
-    struct dp_sa_stats stats;
-    json_t *items;
-    size_t shown;
 
     if (!page_begin(request, &page, reply))
         return;
-    items = json_array();
     sync_each(node->sync, RECORD_CHILD, offer_child, &to);
-    shown = page_close(&page);
-    for (size_t i = 0; i < shown; i++) {
-        uint32_t spi_in = (uint32_t)page.keys[i];
-        const struct record *record = sync_find_child(node->sync, spi_in);
-        if (record && dp_sa_get_stats(node->dp, spi_in, &stats))
-            json_array_append_new(items,
-                                  api_child_json(&record->child, &stats, &node->fingerprint_key));
-    }
-    page_reply(&page, items, reply);
+    page_send(&page, render_child, ctx, reply);
 }

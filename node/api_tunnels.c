@@ -1,6 +1,3 @@
-#include <stdlib.h>
-#include <string.h>
-
 #include "node/api.h"
 #include "node/api_page.h"
 
@@ -44,7 +41,7 @@ static void add_gre(json_t *o, const struct config_tunnel *t)
     json_object_set_new(o, "ttl", json_integer(t->ttl));
 }
 
-json_t *api_tunnel_json(const struct tunnel_state *tunnel, bool up, const struct dp_sa_stats *stats)
+json_t *api_tunnel_json(const struct tunnel_state *tunnel, const struct dp_sa_stats *stats)
 {
     const struct config_tunnel *t = tunnel->config;
     bool ipsec = t->type == DP_TUNNEL_IPSEC;
@@ -55,7 +52,7 @@ json_t *api_tunnel_json(const struct tunnel_state *tunnel, bool up, const struct
                           address_or_null(&t->anycast), "customer_endpoint",
                           address_or_null(&t->customer), "interface_address", interface_or_null(t),
                           "mtu", t->mtu ? json_integer(t->mtu) : json_null(), "status",
-                          up ? "up" : "down", "last_failure", failure_or_null(tunnel));
+                          tunnel->up ? "up" : "down", "last_failure", failure_or_null(tunnel));
 
     if (!o)
         return NULL;
@@ -72,88 +69,74 @@ json_t *api_tunnel_json(const struct tunnel_state *tunnel, bool up, const struct
 
 /* ---- which tunnels are up ---- */
 
-struct marks {
-    const struct node *node;
-    bool *up; /* by place in the node's table */
-};
-
 static bool mark(void *ctx, const struct record *record)
 {
-    struct marks *m = ctx;
-    const struct tunnel_state *t = node_find_tunnel(m->node, &record->child.tunnel_id);
+    struct node *node = ctx;
+    struct tunnel_state *t = node_find_tunnel(node, &record->child.tunnel_id);
     struct dp_sa_stats stats;
 
-    if (t && !m->up[t - m->node->tunnels.t] && m->node->dp &&
-        dp_sa_get_stats(m->node->dp, record->child.spi_in, &stats))
-        m->up[t - m->node->tunnels.t] = true;
+    if (t && !t->up && dp_sa_get_stats(node->dp, record->child.spi_in, &stats))
+        t->up = true;
     return true;
 }
 
 /* A GRE tunnel has no state and is always up; an IPsec tunnel is while it has a Child SA here. */
-static bool *which_are_up(const struct node *node)
+static void mark_all(struct node *node)
 {
-    struct marks m = {node, calloc(node->tunnels.n + 1, sizeof(bool))};
-
-    if (!m.up)
-        return NULL;
-    sync_each(node->sync, RECORD_CHILD, mark, &m);
     for (size_t i = 0; i < node->tunnels.n; i++)
-        if (node->tunnels.t[i].config->type == DP_TUNNEL_GRE)
-            m.up[i] = true;
-    return m.up;
+        node->tunnels.t[i].up = node->tunnels.t[i].config->type == DP_TUNNEL_GRE;
+    if (node->dp)
+        sync_each(node->sync, RECORD_CHILD, mark, node);
 }
 
-static json_t *render(const struct node *node, const struct tunnel_state *tunnel, const bool *up)
+static json_t *render(const struct node *node, const struct tunnel_state *tunnel)
 {
     struct dp_sa_stats stats = {0};
 
     if (node->dp && !dp_tunnel_get_stats(node->dp, &tunnel->id, &stats))
         stats = (struct dp_sa_stats){0};
-    return api_tunnel_json(tunnel, up && up[tunnel - node->tunnels.t], &stats);
+    return api_tunnel_json(tunnel, &stats);
 }
 
 /* ---- handlers ---- */
 
-void api_get_tunnels(void *ctx, const struct http_request *request, struct http_reply *reply)
+/* Numbers are places in the file, from 1; a reload may shorten the list under a long page. */
+static json_t *render_tunnel(void *ctx, uint64_t number)
 {
     const struct node *node = ctx;
     const struct config_tunnels *config = &node->config->tunnels;
+    const struct tunnel_state *t = number <= config->n_tunnels
+                                       ? node_find_tunnel(node, &config->tunnels[number - 1].id)
+                                       : NULL;
+
+    return t ? render(node, t) : NULL;
+}
+
+void api_get_tunnels(void *ctx, const struct http_request *request, struct http_reply *reply)
+{
+    struct node *node = ctx;
     struct page page;
-    json_t *items;
-    size_t shown;
-    bool *up;
 
     if (!page_begin(request, &page, reply))
         return;
-    items = json_array();
-    for (size_t i = 0; i < config->n_tunnels; i++)
-        page_offer(&page, i + 1); /* in the file's order */
-    shown = page_close(&page);
-    up = which_are_up(node);
-    for (size_t i = 0; i < shown; i++) {
-        const struct tunnel_state *t =
-            node_find_tunnel(node, &config->tunnels[page.keys[i] - 1].id);
-        if (t)
-            json_array_append_new(items, render(node, t, up));
-    }
-    free(up);
-    page_reply(&page, items, reply);
+    mark_all(node);
+    for (size_t i = 0; i < node->config->tunnels.n_tunnels; i++)
+        page_offer(&page, i + 1);
+    page_send(&page, render_tunnel, ctx, reply);
 }
 
 void api_get_tunnel(void *ctx, const struct http_request *request, struct http_reply *reply)
 {
-    const struct node *node = ctx;
+    struct node *node = ctx;
     const struct tunnel_state *t;
     struct id128 id;
-    bool *up;
 
     if (!id128_parse(request->id, &id) || !(t = node_find_tunnel(node, &id))) {
         http_reply_error(reply, 404, "not_found", "no such tunnel");
         return;
     }
-    up = which_are_up(node);
-    http_reply_json(reply, 200, render(node, t, up));
-    free(up);
+    mark_all(node);
+    http_reply_json(reply, 200, render(node, t));
 }
 
 json_t *api_route_json(const struct config_route *route)
@@ -165,21 +148,22 @@ json_t *api_route_json(const struct config_route *route)
                      (json_int_t)route->priority, "weight", (json_int_t)route->weight);
 }
 
-void api_get_routes(void *ctx, const struct http_request *request, struct http_reply *reply)
+static json_t *render_route(void *ctx, uint64_t number)
 {
     const struct node *node = ctx;
     const struct config_tunnels *config = &node->config->tunnels;
+
+    return number <= config->n_routes ? api_route_json(&config->routes[number - 1]) : NULL;
+}
+
+void api_get_routes(void *ctx, const struct http_request *request, struct http_reply *reply)
+{
+    const struct node *node = ctx;
     struct page page;
-    json_t *items;
-    size_t shown;
 
     if (!page_begin(request, &page, reply))
         return;
-    items = json_array();
-    for (size_t i = 0; i < config->n_routes; i++)
+    for (size_t i = 0; i < node->config->tunnels.n_routes; i++)
         page_offer(&page, i + 1);
-    shown = page_close(&page);
-    for (size_t i = 0; i < shown; i++)
-        json_array_append_new(items, api_route_json(&config->routes[page.keys[i] - 1]));
-    page_reply(&page, items, reply);
+    page_send(&page, render_route, ctx, reply);
 }

@@ -1,86 +1,32 @@
 /* What the replication core wishes, one effect at a time, in its order. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "node/api_text.h"
 #include "node/node.h"
 #include "proto/err.h"
 #include "proto/log.h"
 
-enum { LAGGARDS_TEXT = 256, WARN_EVERY_US = 1000000 };
-
 /* ---- the journal ---- */
 
-static bool hold_back(struct node *node, struct sync_batch *batch)
-{
-    if (node->n_backlog == node->cap_backlog) {
-        size_t cap = node->cap_backlog ? 2 * node->cap_backlog : 16;
-        struct sync_batch **grown = realloc(node->backlog, cap * sizeof(struct sync_batch *));
-        if (!grown)
-            return false;
-        node->backlog = grown;
-        node->cap_backlog = cap;
-    }
-    node->backlog[node->n_backlog++] = batch;
-    return true;
-}
-
-static void journal_refused(struct node *node, uint64_t ticket)
-{
-    struct sync_event event = {.kind = SYNC_EV_JOURNALED, .ticket = ticket, .failed = true};
-
-    if (!node->journal_failed)
-        log_error("node",
-                  "the journal in %s failed: no IKE exchange will be completed; "
-                  "free the disk or replace it and restart anysad",
-                  node->config->node.state_dir);
-    node->journal_failed = true;
-    node_sync(node, &event);
-}
-
-/* A full store gets the batch later; those behind it wait too, so that their order stays. */
+/* Refused or not, the store takes the batch; a refusal shows at the next poll. */
 static void journal(struct node *node, struct sync_batch *batch)
 {
-    uint64_t ticket = batch->ticket;
-    int err = node->n_backlog > 0 ? ERR_FULL : node->store->ops->submit(node->store, batch);
-
-    if (err == ERR_OK)
-        return;
-    if (err == ERR_FULL && hold_back(node, batch))
-        return;
-    sync_batch_free(batch);
-    journal_refused(node, ticket);
-}
-
-static void submit_backlog(struct node *node)
-{
-    size_t done = 0;
-
-    while (done < node->n_backlog &&
-           node->store->ops->submit(node->store, node->backlog[done]) == ERR_OK)
-        done++;
-    if (done == 0)
-        return;
-    node->n_backlog -= done;
-    memmove(node->backlog, node->backlog + done, node->n_backlog * sizeof(struct sync_batch *));
+    node->store->ops->submit(node->store, batch);
 }
 
 void node_store_poll(struct node *node)
 {
     struct sync_event event = {.kind = SYNC_EV_JOURNALED};
-    bool failed = false;
 
     if (!node->store)
         return;
-    event.ticket = node->store->ops->poll(node->store, &failed);
-    submit_backlog(node);
-    if (event.ticket > node->journaled) {
-        node->journaled = event.ticket;
-        node_sync(node, &event);
-    }
-    if (failed && !node->journal_failed)
-        journal_refused(node, event.ticket);
+    event.ticket = node->store->ops->poll(node->store, &event.failed);
+    if (event.ticket <= node->journaled && event.failed == node->journal_failed)
+        return;
+    if (event.failed && !node->journal_failed)
+        log_error("node", "the journal in %s cannot be written: free the disk or replace it",
+                  node->config->node.state_dir);
+    node->journaled = event.ticket;
+    node->journal_failed = event.failed;
+    node_sync(node, &event);
 }
 
 /* ---- the mesh ---- */
@@ -114,30 +60,13 @@ static void request(struct node *node, const struct sync_effect *fx)
 
 /* ---- the barrier ---- */
 
-static void warn_of_laggards(struct node *node, const struct sync_effect *fx)
-{
-    char text[LAGGARDS_TEXT] = "";
-    uint64_t now_us = now_read().mono_us;
-    size_t n = 0;
-
-    if (node->barrier_warned_us && now_us - node->barrier_warned_us < WARN_EVERY_US)
-        return;
-    node->barrier_warned_us = now_us;
-    for (size_t i = 0; i < fx->n_laggards && n < sizeof text; i++)
-        n += (size_t)snprintf(text + n, sizeof text - n, " %u", fx->laggards[i]);
-    log_warn("sync", "a barrier timed out after %llu ms; slots that had not acknowledged:%s",
-             (unsigned long long)fx->barrier_us / 1000, text);
-}
-
+/* The replication core has logged a time-out and its laggards. */
 static void barrier(struct node *node, const struct sync_effect *fx)
 {
     struct ike_event event = {.kind = IKE_EV_COMMITTED, .commit = fx->barrier};
 
     histogram_observe(&node->barrier_us, fx->barrier_us);
-    if (fx->timed_out) {
-        node->counters.barrier_timeouts++;
-        warn_of_laggards(node, fx);
-    }
+    node->counters.barrier_timeouts += fx->timed_out;
     if (node_resume_is_barrier(fx->barrier))
         node_resume_on_barrier(node, fx->barrier);
     else if (!fx->superseded) /* else the engine has learnt of the other form as a record */

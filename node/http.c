@@ -16,7 +16,7 @@
 #include "proto/err.h"
 #include "proto/log.h"
 
-enum { RUN_AT_LEAST_MS = 250, BODY_IGNORED_MAX = 1 << 20 };
+enum { RUN_AT_LEAST_MS = 250, BODY_IGNORED_MAX = 1 << 20, STREAM_PIECE_BYTES = 16384 };
 
 struct http {
     struct MHD_Daemon *daemon;
@@ -56,6 +56,39 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **sl
     *slot = NULL;
 }
 
+static ssize_t read_stream(void *ctx, uint64_t at, char *out, size_t max)
+{
+    struct http_stream *stream = ctx;
+    size_t n = stream->read(stream, out, max);
+
+    (void)at;
+    return n > 0 ? (ssize_t)n : MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+static void free_stream(void *ctx)
+{
+    struct http_stream *stream = ctx;
+
+    stream->free(stream);
+}
+
+/* Takes the body or the stream. */
+static struct MHD_Response *response_of(struct http_reply *reply)
+{
+    struct MHD_Response *response;
+
+    if (reply->stream)
+        response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_PIECE_BYTES,
+                                                     read_stream, reply->stream, free_stream);
+    else
+        response = MHD_create_response_from_buffer(reply->n, reply->body ? reply->body : (void *)"",
+                                                   reply->body ? MHD_RESPMEM_MUST_FREE
+                                                               : MHD_RESPMEM_PERSISTENT);
+    if (!response)
+        http_reply_free(reply);
+    return response;
+}
+
 static enum MHD_Result send_reply(struct http *http, struct MHD_Connection *connection,
                                   struct http_reply *reply)
 {
@@ -65,13 +98,9 @@ static enum MHD_Result send_reply(struct http *http, struct MHD_Connection *conn
     http->stats.requests++;
     if (reply->status >= 400 && reply->status < 500)
         http->stats.refused++;
-    response = MHD_create_response_from_buffer(reply->n, reply->body ? reply->body : (void *)"",
-                                               reply->body ? MHD_RESPMEM_MUST_FREE
-                                                           : MHD_RESPMEM_PERSISTENT);
-    if (!response) {
-        free(reply->body);
+    response = response_of(reply);
+    if (!response)
         return MHD_NO;
-    }
     MHD_add_response_header(response, "Content-Type", reply->content_type);
     MHD_add_response_header(response, "Cache-Control", "no-store");
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");

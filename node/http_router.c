@@ -13,6 +13,22 @@ enum { ERROR_TEXT_MAX = 256 };
 
 static const char type_json[] = "application/json";
 
+void http_reply_free(struct http_reply *reply)
+{
+    if (reply->stream)
+        reply->stream->free(reply->stream);
+    free(reply->body);
+    *reply = (struct http_reply){0};
+}
+
+void http_reply_stream(struct http_reply *reply, unsigned status, struct http_stream *stream)
+{
+    http_reply_free(reply);
+    reply->status = status;
+    reply->content_type = type_json;
+    reply->stream = stream;
+}
+
 void http_reply_text(struct http_reply *reply, unsigned status, const char *content_type,
                      char *body, size_t n)
 {
@@ -107,8 +123,7 @@ void http_dispatch(const struct http_site *site, struct http_request *request,
 {
     const struct http_route *by_path = NULL, *route = NULL;
 
-    free(reply->body);
-    *reply = (struct http_reply){0};
+    http_reply_free(reply);
     for (size_t i = 0; i < site->n_routes && !route; i++) {
         const struct http_route *r = &site->routes[i];
         if (!fits(r->pattern, request->url->path, request->id))

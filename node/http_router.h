@@ -22,11 +22,20 @@ struct http_request {
     char id[HTTP_SEGMENT_MAX]; /* what "{id}" of the pattern stood for */
 };
 
+/* A long body that is made while it is sent, piece by piece, so that the loop serves others
+ * in between. Loop thread. */
+struct http_stream {
+    /* Writes the next bytes, 1 to max; 0: that was all. max is at least 1. */
+    size_t (*read)(struct http_stream *stream, char *out, size_t max);
+    void (*free)(struct http_stream *stream);
+};
+
 struct http_reply {
     unsigned status;
     const char *content_type; /* static storage */
     char *body;               /* malloc'ed; taken by whoever sends it */
     size_t n;
+    struct http_stream *stream;  /* instead of a body, or NULL; taken likewise */
     char allow[HTTP_ALLOW_TEXT]; /* methods of a 405, else "" */
     bool challenge;              /* a 401 names the scheme */
 };
@@ -48,15 +57,19 @@ struct http_site {
     void *ctx;         /* for the handlers */
 };
 
-/* Fills *reply (any earlier body is freed). request->id is set here. */
+/* Fills *reply (what it held is freed). request->id is set here. */
 void http_dispatch(const struct http_site *site, struct http_request *request,
                    struct http_reply *reply);
 
+/* Frees what a reply holds. */
+void http_reply_free(struct http_reply *reply);
 /* Takes the reference to `json`; NULL (out of memory) becomes a 500. */
 void http_reply_json(struct http_reply *reply, unsigned status, json_t *json);
 /* Takes `body` (malloc'ed); NULL becomes a 500. */
 void http_reply_text(struct http_reply *reply, unsigned status, const char *content_type,
                      char *body, size_t n);
+/* Takes the stream, of JSON. */
+void http_reply_stream(struct http_reply *reply, unsigned status, struct http_stream *stream);
 /* {"error": {"code", "message"}} */
 __attribute__((format(printf, 4, 5))) void http_reply_error(struct http_reply *reply,
                                                             unsigned status, const char *code,

@@ -431,11 +431,10 @@ static void close_all(struct node *node)
         node->store->ops->close(node->store);
     ike_free(node->ike);
     sync_free(node->sync);
-    for (size_t i = 0; i < node->n_backlog; i++)
-        sync_batch_free(node->backlog[i]);
-    free(node->backlog);
     node_resume_free(node);
     node_free_tunnels(node);
+    secret_wipe(&node->spi_key);
+    secret_wipe(&node->fingerprint_key);
 }
 
 static void read_test_hooks(struct node *node)

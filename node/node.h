@@ -36,6 +36,7 @@ enum {
 struct tunnel_state {
     struct id128 id;
     const struct config_tunnel *config; /* borrowed; dies at a reload, with the whole table */
+    bool up;                            /* as of the last question of the API */
     int64_t failed_ms;                  /* of the last failed negotiation; 0: none */
     char reason[NODE_FAILURE_TEXT];
 };
@@ -87,10 +88,8 @@ struct node {
     bool flush_due;       /* a step of this turn may have held something back */
     bool putting_deleted; /* the step that runs now is a PUT of ours that deletes */
 
-    /* effects.c: batches that the store had no room for, in order */
-    struct sync_batch **backlog;
-    size_t n_backlog, cap_backlog;
-    uint64_t journaled; /* the highest ticket reported to the core */
+    /* effects.c: what the store said last */
+    uint64_t journaled; /* the highest durable ticket */
     bool journal_failed;
 
     /* IVs of lane 15: (epoch, counter), never the same twice */
@@ -101,10 +100,9 @@ struct node {
     struct tunnel_table tunnels;
     struct secret fingerprint_key, spi_key; /* both derived from the first cluster key */
 
-    bool ready, draining;
+    bool ready, was_ready, draining;
     bool no_install; /* test hook: Child SAs are not installed here */
     int64_t started_ms;
-    uint64_t barrier_warned_us; /* monotonic, when a barrier's time-out was last logged */
     struct node_counters counters;
     struct histogram barrier_us, sync_lag_us;
 };

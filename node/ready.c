@@ -27,9 +27,12 @@ void node_update_ready(struct node *node)
         return;
     node->ready = ready;
     sync_set_ready(node->sync, ready);
-    if (ready)
+    if (ready && !node->was_ready)
         log_info("node", "ready, %lld ms after the start",
                  (long long)(now_read().wall_ms - node->started_ms));
+    else if (ready)
+        log_info("node", "ready again");
     else
         log_warn("node", "not ready any more: %s", r.reasons[0]);
+    node->was_ready |= ready;
 }

@@ -53,25 +53,30 @@ static void install_child(struct node *node, const struct child_record *sa)
 }
 
 /* The engine speaks for the SAs of this incarnation. It must know when one was taken over or
- * deleted elsewhere; its own deletions it knows. */
+ * deleted elsewhere, and what became certain of its Child SAs; its own deletions it knows. */
 static void tell_engine(struct node *node, const struct record *record)
 {
     const struct ike_record *ike = &record->ike;
+    const struct child_record *child = &record->child;
     struct ike_event event = {.kind = IKE_EV_RECORD, .record = record};
     struct id128 self = sync_incarnation(node->sync);
+    uint64_t spi;
+    bool news;
 
     if (record->kind == RECORD_IKE) {
         bool ours =
             ike->term.slot == node->config->node.slot && id128_equal(&ike->term.incarnation, &self);
-        bool deleted = ike->state == SA_DELETED;
-        if ((deleted && node->putting_deleted) || (ours && !deleted))
-            return;
-        if (ike_owns(node->ike, ike_record_spi(ike)))
-            node_ike(node, &event);
-    } else if (record->kind == RECORD_CHILD && record->child.state == SA_DELETED) {
-        if (!node->putting_deleted && ike_owns(node->ike, record->child.ike_spi))
-            node_ike(node, &event);
+        spi = ike_record_spi(ike);
+        news = ike->state == SA_DELETED ? !node->putting_deleted : !ours;
+    } else if (record->kind == RECORD_CHILD) {
+        spi = child->ike_spi;
+        news = child->state == SA_DELETED ? !node->putting_deleted
+                                          : child->confirmed || child->rekeyed;
+    } else {
+        return;
     }
+    if (news && ike_owns(node->ike, spi))
+        node_ike(node, &event);
 }
 
 void node_on_record(struct node *node, const struct record *record)

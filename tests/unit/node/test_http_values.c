@@ -208,9 +208,9 @@ Test(http_values, a_tunnel_shows_no_psk)
                               .type = DP_TUNNEL_IPSEC,
                               .psk = (uint8_t *)"canary-psk",
                               .psk_n = 10};
-    struct tunnel_state state = {.config = &t, .failed_ms = 1, .reason = "wrong_psk"};
+    struct tunnel_state state = {.config = &t, .failed_ms = 1, .reason = "wrong_psk", .up = true};
     struct dp_sa_stats stats = {0};
-    json_t *o = api_tunnel_json(&state, true, &stats);
+    json_t *o = api_tunnel_json(&state, &stats);
     char *dump = json_dumps(o, 0);
 
     cr_expect_null(strstr(dump, "canary"));

@@ -12,62 +12,51 @@ static bool only_live(void *ctx, uint16_t slot)
     return slot == LIVE;
 }
 
+/* What is so; all else is not. */
+enum { SPI_R = 1, RESPONSE = 2, FORWARDED = 4, ABLE = 8, OWNS = 16 };
+
 struct row {
     const char *story;
     uint8_t exchange;
-    bool has_spi_r, response, forwarded, may_negotiate, engine_owns;
+    unsigned so;
     int record_owner, spi_slot;
     enum steer_way way;
     enum steer_reason reason;
     uint16_t slot;
 };
 
-/* clang-format off: a row is to be read as one. */
+/* The exchanges stand for all: A is IKE_SA_INIT, B any later one. */
+enum { A = IKE_SA_INIT, B = INFORMATIONAL };
+enum { R = SPI_R, F = FORWARDED };
+#define ENGINE(why) STEER_ENGINE, STEER_##why, 0
+#define DROP(why) STEER_DROP, STEER_##why, 0
+#define FORWARD(to) STEER_FORWARD, STEER_OTHERS, to
+
+/* clang-format off */
 static const struct row rows[] = {
-    /*                                                  SPIr   resp   fwd    able   owns   record
-       spi    */
-    {"a new negotiation, able", IKE_SA_INIT, false, false, false, true, false, NONE, NONE,
-     STEER_ENGINE, STEER_NEW, 0},
-    {"a new negotiation, not able", IKE_SA_INIT, false, false, false, false, false, NONE, NONE,
-     STEER_DROP, STEER_NOT_ABLE, 0},
-    {"a new negotiation is never passed on", IKE_SA_INIT, false, false, true, true, false, NONE,
-     NONE, STEER_DROP, STEER_TWICE, 0},
-    {"an INIT response without SPIr", IKE_SA_INIT, false, true, false, true, false, NONE, NONE,
-     STEER_DROP, STEER_UNKNOWN, 0},
-    {"our record", INFORMATIONAL, true, false, false, true, true, US, NONE, STEER_ENGINE,
-     STEER_OURS, 0},
-    {"our record, engine not there yet", INFORMATIONAL, true, false, false, true, false, US, NONE,
-     STEER_ENGINE, STEER_OURS, 0},
-    {"our record, not able", INFORMATIONAL, true, false, false, false, true, US, NONE, STEER_ENGINE,
-     STEER_OURS, 0},
-    {"our record, forwarded", INFORMATIONAL, true, false, true, true, true, US, NONE, STEER_ENGINE,
-     STEER_OURS, 0},
-    {"a live node's record", INFORMATIONAL, true, false, false, true, false, LIVE, NONE,
-     STEER_FORWARD, STEER_OTHERS, LIVE},
-    {"a live node's record, forwarded", INFORMATIONAL, true, false, true, true, false, LIVE, NONE,
-     STEER_DROP, STEER_TWICE, 0},
-    {"a dead node's record", INFORMATIONAL, true, false, false, true, false, DEAD, NONE, STEER_DROP,
-     STEER_OWNER_DEAD, 0},
-    {"the record wins over the SPI", INFORMATIONAL, true, false, false, true, false, LIVE, US,
-     STEER_FORWARD, STEER_OTHERS, LIVE},
-    {"half open, ours", IKE_AUTH, true, false, false, true, true, NONE, US, STEER_ENGINE,
-     STEER_OURS, 0},
-    {"half open, ours, forwarded", IKE_AUTH, true, false, true, true, true, NONE, US, STEER_ENGINE,
-     STEER_OURS, 0},
-    {"half open, ours, forgotten", IKE_AUTH, true, false, false, true, false, NONE, US, STEER_DROP,
-     STEER_FORGOTTEN, 0},
-    {"half open, a live node's", IKE_AUTH, true, false, false, true, false, NONE, LIVE,
-     STEER_FORWARD, STEER_OTHERS, LIVE},
-    {"half open, a live node's, though we are not able", IKE_AUTH, true, false, false, false, false,
-     NONE, LIVE, STEER_FORWARD, STEER_OTHERS, LIVE},
-    {"half open, a live node's, forwarded", IKE_AUTH, true, false, true, true, false, NONE, LIVE,
-     STEER_DROP, STEER_TWICE, 0},
-    {"half open, a dead node's", IKE_AUTH, true, false, false, true, false, NONE, DEAD, STEER_DROP,
-     STEER_OWNER_DEAD, 0},
-    {"an SPI that no member made", IKE_AUTH, true, false, false, true, false, NONE, NONE,
-     STEER_DROP, STEER_UNKNOWN, 0},
-    {"the same, forwarded", IKE_AUTH, true, false, true, true, false, NONE, NONE, STEER_DROP,
-     STEER_UNKNOWN, 0},
+    /*                                                              record  SPI */
+    {"a new negotiation, able",              A, ABLE,               NONE,   NONE, ENGINE(NEW)},
+    {"a new negotiation, not able",          A, 0,                  NONE,   NONE, DROP(NOT_ABLE)},
+    {"a new negotiation is never passed on", A, F | ABLE,           NONE,   NONE, DROP(TWICE)},
+    {"an INIT response without SPIr",        A, RESPONSE | ABLE,    NONE,   NONE, DROP(UNKNOWN)},
+    {"an INIT with SPIr is no new one",      A, R | ABLE,           NONE,   NONE, DROP(UNKNOWN)},
+    {"our record",                           B, R | ABLE | OWNS,    US,     NONE, ENGINE(OURS)},
+    {"our record, not in the engine yet",    B, R | ABLE,           US,     NONE, ENGINE(OURS)},
+    {"our record, not able",                 B, R | OWNS,           US,     NONE, ENGINE(OURS)},
+    {"our record, forwarded",                B, R | F | ABLE | OWNS, US,    NONE, ENGINE(OURS)},
+    {"a live node's record",                 B, R | ABLE,           LIVE,   NONE, FORWARD(LIVE)},
+    {"a live node's record, forwarded",      B, R | F | ABLE,       LIVE,   NONE, DROP(TWICE)},
+    {"a dead node's record",                 B, R | ABLE,           DEAD,   NONE, DROP(OWNER_DEAD)},
+    {"the record wins over the SPI",         B, R | ABLE,           LIVE,   US,   FORWARD(LIVE)},
+    {"half open, ours",                      B, R | ABLE | OWNS,    NONE,   US,   ENGINE(OURS)},
+    {"half open, ours, forwarded",           B, R | F | ABLE | OWNS, NONE,  US,   ENGINE(OURS)},
+    {"half open, ours, forgotten",           B, R | ABLE,           NONE,   US,   DROP(FORGOTTEN)},
+    {"half open, a live node's",             B, R | ABLE,           NONE,   LIVE, FORWARD(LIVE)},
+    {"half open, a live node's, not able",   B, R,                  NONE,   LIVE, FORWARD(LIVE)},
+    {"half open, a live node's, forwarded",  B, R | F | ABLE,       NONE,   LIVE, DROP(TWICE)},
+    {"half open, a dead node's",             B, R | ABLE,           NONE,   DEAD, DROP(OWNER_DEAD)},
+    {"an SPI that no member made",           B, R | ABLE,           NONE,   NONE, DROP(UNKNOWN)},
+    {"the same, forwarded",                  B, R | F | ABLE,       NONE,   NONE, DROP(UNKNOWN)},
 };
 /* clang-format on */
 
@@ -77,17 +66,17 @@ Test(steering, every_way_out)
         const struct row *r = &rows[i];
         struct steer_facts facts = {
             .peek = {.spi_i = 7,
-                     .spi_r = r->has_spi_r ? 9 : 0,
-                     .our_spi = r->has_spi_r ? 9 : 0,
+                     .spi_r = r->so & SPI_R ? 9 : 0,
+                     .our_spi = r->so & SPI_R ? 9 : 0,
                      .exchange = r->exchange,
                      .from_initiator = true,
-                     .response = r->response},
+                     .response = r->so & RESPONSE},
             .our_slot = US,
-            .forwarded = r->forwarded,
-            .may_negotiate = r->may_negotiate,
+            .forwarded = r->so & FORWARDED,
+            .may_negotiate = r->so & ABLE,
             .record_owner = r->record_owner,
             .spi_slot = r->spi_slot,
-            .engine_owns = r->engine_owns,
+            .engine_owns = r->so & OWNS,
             .live = only_live,
         };
         struct steering got = steer(&facts);
