@@ -233,7 +233,8 @@ static int heard_from_pb(const Pb__Announce *pb, struct codec_announce *m)
         return ERR_NOMEM;
     for (size_t i = 0; i < pb->n_heard; i++) {
         struct codec_heard *h = &m->heard[i];
-        if (pb->heard[i]->slot > SLOT_MAX || !id_from_pb(pb->heard[i]->incarnation, &h->incarnation))
+        if (pb->heard[i]->slot > SLOT_MAX ||
+            !id_from_pb(pb->heard[i]->incarnation, &h->incarnation))
             return ERR_INVALID;
         h->slot = (uint16_t)pb->heard[i]->slot;
         h->age_ms = pb->heard[i]->age_ms;
@@ -253,8 +254,7 @@ static int epochs_from_pb(const Pb__Announce *pb, struct codec_announce *m)
     for (size_t i = 0; i < pb->n_epochs; i++) {
         if (pb->epochs[i]->slot > SLOT_MAX || pb->epochs[i]->epoch > EPOCH_MAX)
             return ERR_INVALID;
-        m->epochs[i] =
-            (struct codec_epoch){(uint16_t)pb->epochs[i]->slot, pb->epochs[i]->epoch};
+        m->epochs[i] = (struct codec_epoch){(uint16_t)pb->epochs[i]->slot, pb->epochs[i]->epoch};
     }
     m->n_epochs = pb->n_epochs;
     return ERR_OK;

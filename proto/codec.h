@@ -22,11 +22,12 @@
 #include "proto/record.h"
 
 enum {
-    CODEC_MESSAGE_MAX = 128 * 1024 - 512, /* bytes of one message; a sealed frame stays below 128 KiB */
-    CODEC_POSITIONS_MAX = 1024,           /* entries of a vector */
-    CODEC_HEARD_MAX = 320,                /* entries of Announce.heard */
-    CODEC_GROUP_MAX = 1024,               /* records of one exchange */
-    CODEC_TEXT_MAX = 64,                  /* bytes of a name, terminator included */
+    CODEC_MESSAGE_MAX =
+        128 * 1024 - 512,       /* bytes of one message; a sealed frame stays below 128 KiB */
+    CODEC_POSITIONS_MAX = 1024, /* entries of a vector */
+    CODEC_HEARD_MAX = 320,      /* entries of Announce.heard */
+    CODEC_GROUP_MAX = 1024,     /* records of one exchange */
+    CODEC_TEXT_MAX = 64,        /* bytes of a name, terminator included */
     CODEC_DATAGRAM_MAX = 65535,
 };
 

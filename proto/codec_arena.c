@@ -1,6 +1,5 @@
 #include "proto/codec_pb.h"
 
-
 enum {
     FIRST_CHUNK_BYTES = 8 * 1024,
     CHUNK_BYTES = 128 * 1024, /* secret_alloc's largest */

@@ -8,9 +8,10 @@
 #include "proto/wire_ip.h"
 
 enum {
-    UNKNOWN_FIELDS_MAX = 64,                  /* per level */
-    RECORD_BUDGET_BYTES = 768 * 1024,         /* what unpacking one record may take */
-    RECORD_BYTES_MAX = 6 * RECORD_BLOB_MAX,   /* encoded */
+    UNKNOWN_FIELDS_MAX = 64,                /* per level */
+    TAG_MAX = (1 << 29) - 1,                /* protobuf's, which protobuf-c does not enforce */
+    RECORD_BUDGET_BYTES = 768 * 1024,       /* what unpacking one record may take */
+    RECORD_BYTES_MAX = 6 * RECORD_BLOB_MAX, /* encoded */
 };
 static const int64_t time_max_ms = INT64_C(1) << 50; /* far enough, and sums cannot overflow */
 
@@ -170,6 +171,16 @@ static void unknown_write(struct writer *w, const ProtobufCMessage *m)
     }
 }
 
+static bool unknown_ok(const ProtobufCMessage *m)
+{
+    if (m->n_unknown_fields > UNKNOWN_FIELDS_MAX)
+        return false;
+    for (unsigned i = 0; i < m->n_unknown_fields; i++)
+        if (m->unknown_fields[i].tag == 0 || m->unknown_fields[i].tag > TAG_MAX)
+            return false;
+    return true;
+}
+
 static int unknown_keep(const ProtobufCMessage *outer, const ProtobufCMessage *body,
                         struct blob *out)
 {
@@ -178,8 +189,7 @@ static int unknown_keep(const ProtobufCMessage *outer, const ProtobufCMessage *b
 
     if (n_outer + n_body == 0)
         return ERR_OK;
-    if (outer->n_unknown_fields > UNKNOWN_FIELDS_MAX || body->n_unknown_fields > UNKNOWN_FIELDS_MAX ||
-        4 + n_outer + n_body > RECORD_BLOB_MAX)
+    if (!unknown_ok(outer) || !unknown_ok(body) || 4 + n_outer + n_body > RECORD_BLOB_MAX)
         return ERR_FULL;
     out->p = secret_alloc(4 + n_outer + n_body);
     if (!out->p)
@@ -242,11 +252,11 @@ static bool unknown_restore(struct arena *a, struct reader r, ProtobufCMessage *
     while (fields && r.left && n < UNKNOWN_FIELDS_MAX) {
         uint64_t key = read_varint(&r);
         struct slice value = read_field_value(&r, key & 7);
-        if (r.bad || key >> 3 == 0 || key >> 3 > UINT32_MAX >> 3)
+        if (r.bad || key >> 3 == 0 || key >> 3 > TAG_MAX)
             return false;
-        fields[n++] = (ProtobufCMessageUnknownField){(uint32_t)(key >> 3),
-                                                     (ProtobufCWireType)(key & 7), value.n,
-                                                     (uint8_t *)(uintptr_t)value.p};
+        fields[n++] =
+            (ProtobufCMessageUnknownField){(uint32_t)(key >> 3), (ProtobufCWireType)(key & 7),
+                                           value.n, (uint8_t *)(uintptr_t)value.p};
     }
     m->n_unknown_fields = n;
     m->unknown_fields = fields;
@@ -459,8 +469,8 @@ static bool child_from_pb(const Pb__ChildRecord *pb, struct child_record *r)
            suite_from_pb(pb->suite, &r->suite) && secret_from_pb(pb->encr_in, &r->encr_in) &&
            secret_from_pb(pb->encr_out, &r->encr_out) &&
            secret_from_pb(pb->integ_in, &r->integ_in) &&
-           secret_from_pb(pb->integ_out, &r->integ_out) &&
-           endpoint_from_pb(pb->local, &r->local) && endpoint_from_pb(pb->peer, &r->peer) &&
+           secret_from_pb(pb->integ_out, &r->integ_out) && endpoint_from_pb(pb->local, &r->local) &&
+           endpoint_from_pb(pb->peer, &r->peer) &&
            selectors_from_pb(pb->ts_local, pb->n_ts_local, &r->ts_local) &&
            selectors_from_pb(pb->ts_remote, pb->n_ts_remote, &r->ts_remote);
 }
@@ -572,9 +582,10 @@ static bool ike_fits(const struct ike_record *r)
     if (r->spi_i == 0 || r->spi_r == 0 || r->term.slot > SLOT_MAX || !prf)
         return false;
     prf_bytes = tombstone ? 0 : prf->key_bytes;
-    return (r->state == SA_INSTALLED || r->state == SA_DELETED) && outer_fits(&r->local, &r->peer) &&
-           r->nat <= (NAT_LOCAL | NAT_PEER) && times_fit(r->created_ms, r->not_after_ms) &&
-           r->sk_d.n == prf_bytes && r->sk_pi.n == prf_bytes && r->sk_pr.n == prf_bytes &&
+    return (r->state == SA_INSTALLED || r->state == SA_DELETED) &&
+           outer_fits(&r->local, &r->peer) && r->nat <= (NAT_LOCAL | NAT_PEER) &&
+           times_fit(r->created_ms, r->not_after_ms) && r->sk_d.n == prf_bytes &&
+           r->sk_pi.n == prf_bytes && r->sk_pr.n == prf_bytes &&
            r->last_response.n <= RECORD_BLOB_MAX && r->our_request.n <= RECORD_BLOB_MAX &&
            r->our_request_state.n <= RECORD_BLOB_MAX && r->peer_id.n <= RECORD_BLOB_MAX &&
            keys_fit(&r->suite, tombstone, encr, integ);
@@ -587,8 +598,8 @@ static bool selectors_fit(const struct selector_list *list)
     for (size_t i = 0; i < list->n; i++) {
         const struct selector *s = &list->s[i];
         bool opaque = s->port_lo == UINT16_MAX && s->port_hi == 0; /* RFC 7296 §3.13.1 */
-        if (!family_known(&s->lo) || s->lo.family != s->hi.family || ip_compare(&s->lo, &s->hi) > 0 ||
-            (s->port_lo > s->port_hi && !opaque))
+        if (!family_known(&s->lo) || s->lo.family != s->hi.family ||
+            ip_compare(&s->lo, &s->hi) > 0 || (s->port_lo > s->port_hi && !opaque))
             return false;
     }
     return true;
@@ -601,10 +612,11 @@ static bool child_fits(const struct child_record *r)
     bool tombstone = r->state == SA_DELETED && r->encr_in.n == 0 && r->integ_in.n == 0;
 
     return r->spi_in >= ESP_SPI_MIN && r->spi_out != 0 &&
-           (r->state == SA_INSTALLED || r->state == SA_DELETED) && outer_fits(&r->local, &r->peer) &&
-           r->nat <= (NAT_LOCAL | NAT_PEER) && r->origin_slot <= SLOT_MAX &&
-           times_fit(r->created_ms, r->not_after_ms) && selectors_fit(&r->ts_local) &&
-           selectors_fit(&r->ts_remote) && keys_fit(&r->suite, tombstone, encr, integ);
+           (r->state == SA_INSTALLED || r->state == SA_DELETED) &&
+           outer_fits(&r->local, &r->peer) && r->nat <= (NAT_LOCAL | NAT_PEER) &&
+           r->origin_slot <= SLOT_MAX && times_fit(r->created_ms, r->not_after_ms) &&
+           selectors_fit(&r->ts_local) && selectors_fit(&r->ts_remote) &&
+           keys_fit(&r->suite, tombstone, encr, integ);
 }
 
 int codec_record_check(const struct record *r)

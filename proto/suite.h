@@ -37,14 +37,14 @@ enum {
 };
 
 struct transform {
-    const char *name;    /* as in the API: "aes256gcm16", "sha256", "prfsha256", "modp2048" */
-    enum hash_id hash;   /* of PRF and integrity rows */
-    uint16_t id;         /* IANA number */
-    uint16_t key_bits;   /* key length attribute; 0 where the transform has none */
-    uint8_t type;        /* enum transform_type */
-    bool in_ike;         /* may protect an IKE SA */
-    bool in_child;       /* may protect a Child SA */
-    bool needs_opt_in;   /* only where the tunnel allows it (NULL encryption) */
+    const char *name;  /* as in the API: "aes256gcm16", "sha256", "prfsha256", "modp2048" */
+    enum hash_id hash; /* of PRF and integrity rows */
+    uint16_t id;       /* IANA number */
+    uint16_t key_bits; /* key length attribute; 0 where the transform has none */
+    uint8_t type;      /* enum transform_type */
+    bool in_ike;       /* may protect an IKE SA */
+    bool in_child;     /* may protect a Child SA */
+    bool needs_opt_in; /* only where the tunnel allows it (NULL encryption) */
     bool aead;
     uint8_t key_bytes;   /* of the cipher or MAC, without salt */
     uint8_t salt_bytes;  /* follows the key in KEYMAT (RFC 4106 §8.1) */
