@@ -6,7 +6,7 @@
 #include "ike/internal.h"
 #include "proto/wire_ip.h"
 
-static uint32_t draw_esp_spi(struct ike_engine *e)
+uint32_t draw_esp_spi(struct ike_engine *e)
 {
     uint32_t spi;
 

@@ -19,7 +19,7 @@
 
 #include "ike/internal.h"
 
-enum { NONCE_R_BYTES = 32 };
+enum { NONCE_R_BYTES = 32, OLD_GRACE_S = 30 };
 
 struct create {
     struct ike_engine *e;
@@ -66,11 +66,31 @@ static bool read_common(struct create *c)
     return true;
 }
 
+bool exchange_job_start(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                        uint16_t group, struct slice peer_public, struct dh_key *dh)
+{
+    struct ike_job *job = calloc(1, sizeof *job);
+
+    if (!job || blob_set(&sa->waiting, rq->m.raw.p, rq->m.raw.n) != ERR_OK) {
+        free(job);
+        dh_free(dh);
+        return false;
+    }
+    job->kind = JOB_EXCHANGE;
+    job->our_spi = sa->our_spi;
+    job->group = group;
+    job->dh = dh;
+    memcpy(job->peer_public, peer_public.p, peer_public.n);
+    sa->waiting_local = rq->local;
+    sa->waiting_peer = rq->peer;
+    sa->busy = true;
+    act_job(e, job);
+    return true;
+}
+
 /* Whether the exchange may go on at once. Otherwise it was refused, or waits for its job. */
 static bool key_exchange_done(const struct create *c, uint16_t group)
 {
-    struct ike_job *job;
-
     if (group == DH_NONE || c->dh)
         return true;
     if (c->ke_group != group || c->ke.n == 0) {
@@ -81,21 +101,8 @@ static bool key_exchange_done(const struct create *c, uint16_t group)
         refuse(c, N_INVALID_SYNTAX);
         return false;
     }
-    job = calloc(1, sizeof *job);
-    if (!job || blob_set(&c->sa->waiting, c->rq->m.raw.p, c->rq->m.raw.n) != ERR_OK) {
-        free(job);
+    if (!exchange_job_start(c->e, c->sa, c->rq, group, c->ke, pool_take(c->e, group)))
         refuse(c, N_TEMPORARY_FAILURE);
-        return false;
-    }
-    job->kind = JOB_EXCHANGE;
-    job->our_spi = c->sa->our_spi;
-    job->group = group;
-    job->dh = pool_take(c->e, group);
-    memcpy(job->peer_public, c->ke.p, c->ke.n);
-    c->sa->waiting_local = c->rq->local;
-    c->sa->waiting_peer = c->rq->peer;
-    c->sa->busy = true;
-    act_job(c->e, job);
     return false;
 }
 
@@ -187,6 +194,11 @@ static void create_child(struct create *c, struct slice tsi, struct slice tsr)
                 answer_send(c->e, c->sa);
             return;
         }
+        if (c->sa->own.kind == OWN_DELETE_CHILD &&
+            c->sa->own.old_spi == cr.replaces->child.spi_in) {
+            refuse(c, N_TEMPORARY_FAILURE); /* we are deleting it (§2.25.1) */
+            return;
+        }
     } else if (c->sa->n_children >= c->e->config.max_children) {
         refuse(c, N_NO_ADDITIONAL_SAS);
         return;
@@ -201,10 +213,14 @@ static void create_child(struct create *c, struct slice tsi, struct slice tsr)
     if (choice.suite.dh != DH_NONE)
         cr.shared = c->dh->shared;
     error = child_make(c->e, c->sa, tunnel, &cr, &choice, &child, c->rq);
-    if (error)
+    if (error) {
         refuse(c, error);
-    else
-        answer_child(c, child, &choice);
+        return;
+    }
+    if (cr.replaces && c->sa->own.kind == OWN_REKEY_CHILD &&
+        c->sa->own.old_spi == cr.replaces->child.spi_in)
+        rekey_note_rival(c->sa, child->child.spi_in, 0, cr.nonce_i, cr.nonce_r);
+    answer_child(c, child, &choice);
 }
 
 /* ---- the IKE SA itself ---- */
@@ -212,8 +228,7 @@ static void create_child(struct create *c, struct slice tsi, struct slice tsr)
 /* The successor, with keys, in the table; NULL: no memory or crypto failure. */
 static struct ike_sa *make_successor(const struct create *c, const struct choice *choice)
 {
-    const struct ike_record *old = &c->sa->rec->ike;
-    struct ike_sa *sa = ike_sa_new(c->e);
+    struct ike_sa *sa = ike_sa_successor(c->e, c->sa);
     struct ike_record *rec;
 
     if (!sa)
@@ -221,38 +236,16 @@ static struct ike_sa *make_successor(const struct create *c, const struct choice
     rec = &sa->rec->ike;
     rec->spi_i = choice->peer_ike_spi;
     rec->spi_r = draw_ike_spi(c->e, rec->spi_i);
-    rec->tunnel_id = old->tunnel_id;
-    rec->lineage = old->lineage;
-    rec->term = (struct term){1, c->e->config.slot, c->e->config.incarnation};
-    rec->state = SA_INSTALLED;
     rec->suite = choice->suite;
     rec->local = c->rq->local;
     rec->peer = c->rq->peer;
-    rec->nat = old->nat;
-    rec->created_ms = c->e->now.wall_ms;
-    rec->not_after_ms = c->e->now.wall_ms + (int64_t)c->e->config.lifetime_s * 1000;
-    rec->peer_id_type = old->peer_id_type;
-    (void)blob_set(&rec->peer_id, old->peer_id.p, old->peer_id.n);
-    sa->our_spi = rec->spi_r;
-    sa->phase = PHASE_ESTABLISHED;
-    sa->answer_natd = c->sa->answer_natd;
-    HASH_ADD(by_spi, c->e->by_spi, our_spi, sizeof sa->our_spi, sa);
-    c->e->stats.established++;
-    if (keys_derive_ike(rec, old, c->nonce_i, (struct slice){c->nonce_r, sizeof c->nonce_r},
-                        c->dh->shared) != ERR_OK) {
-        ike_sa_forget(c->e, sa);
+    if (keys_derive_ike(rec, &c->sa->rec->ike, c->nonce_i,
+                        (struct slice){c->nonce_r, sizeof c->nonce_r}, c->dh->shared) != ERR_OK) {
+        ike_sa_discard(sa);
         return NULL;
     }
+    ike_sa_enter(c->e, sa, rec->spi_r);
     return sa;
-}
-
-static void hand_over_children(struct ike_sa *from, struct ike_sa *to)
-{
-    to->children = from->children;
-    to->n_children = from->n_children;
-    to->cap_children = from->cap_children;
-    from->children = NULL;
-    from->n_children = from->cap_children = 0;
 }
 
 static void answer_rekey_ike(const struct create *c, const struct choice *choice)
@@ -274,8 +267,12 @@ static void answer_rekey_ike(const struct create *c, const struct choice *choice
         ike_sa_forget(e, next);
         return;
     }
-    hand_over_children(c->sa, next);
-    c->sa->rekeyed = true;
+    ike_sa_hand_over(c->sa, next);
+    c->sa->rekeyed = true; /* the peer deletes it; should it not, we do */
+    c->sa->retry_us = e->now.mono_us + OLD_GRACE_S * 1000000ULL;
+    if (c->sa->own.kind == OWN_REKEY_IKE)
+        rekey_note_rival(c->sa, 0, next->our_spi, c->nonce_i,
+                         (struct slice){c->nonce_r, sizeof c->nonce_r});
     e->stats.rekeys++;
     log_info("ike", "IKE SA 0x%016" PRIx64 " rekeyed to 0x%016" PRIx64, c->sa->our_spi,
              next->our_spi);
@@ -306,6 +303,18 @@ static void rekey_ike(struct create *c)
 
 /* ---- the way in ---- */
 
+/* What we are doing to this SA forbids the request for now (§2.25). */
+static bool in_the_way(const struct ike_sa *sa, bool about_child)
+{
+    enum own_kind own = sa->own.kind;
+
+    if (sa->rekeyed || own == OWN_DELETE_IKE)
+        return true;
+    if (about_child)
+        return own == OWN_REKEY_IKE;
+    return own == OWN_REKEY_CHILD || own == OWN_DELETE_CHILD;
+}
+
 void create_child_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
                           const struct message *inner, const struct dh_result *dh)
 {
@@ -317,7 +326,7 @@ void create_child_request(struct ike_engine *e, struct ike_sa *sa, const struct 
     rng_fill(&e->rng, c.nonce_r, sizeof c.nonce_r);
     if (!read_common(&c))
         refuse(&c, N_INVALID_SYNTAX);
-    else if (sa->rekeyed)
+    else if (in_the_way(sa, tsi && tsr))
         refuse(&c, N_TEMPORARY_FAILURE);
     else if (tsi && tsr)
         create_child(&c, tsi->body, tsr->body);
@@ -329,7 +338,7 @@ void create_child_request(struct ike_engine *e, struct ike_sa *sa, const struct 
         group_commit(e, NULL); /* what this request confirmed */
 }
 
-/* The job is done: the request that waited is opened and handled once more. */
+/* The job is done: the message that waited is opened and handled once more. */
 void create_child_resume(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job)
 {
     struct request rq = {.local = sa->waiting_local, .peer = sa->waiting_peer};
@@ -347,8 +356,13 @@ void create_child_resume(struct ike_engine *e, struct ike_sa *sa, struct ike_job
         message_parse_chain(&inner, rq.m.payloads[rq.m.n - 1].next, (struct slice){e->plain, n}) !=
             ERR_OK)
         return;
-    if (job->rc != ERR_OK || dh_public(job->dh, dh.public_value) != ERR_OK)
+    if (rq.m.flags & IKE_FLAG_RESPONSE) {
+        sa->own.dh = job->dh; /* lent for the job */
+        job->dh = NULL;
+        rekey_response(e, sa, &rq, &inner, job);
+    } else if (job->rc != ERR_OK || dh_public(job->dh, dh.public_value) != ERR_OK) {
         answer_error(e, sa, &rq, N_INVALID_SYNTAX, (struct slice){0});
-    else
+    } else {
         create_child_request(e, sa, &rq, &inner, &dh);
+    }
 }

@@ -110,6 +110,11 @@ void group_drop(struct ike_engine *e)
 
 void group_commit(struct ike_engine *e, struct ike_sa *sa)
 {
+    group_commit_then(e, sa, AFTER_ANSWER);
+}
+
+void group_commit_then(struct ike_engine *e, struct ike_sa *sa, enum after_commit after)
+{
     struct ike_action *a = add_action(e);
 
     if (!a) {
@@ -121,6 +126,7 @@ void group_commit(struct ike_engine *e, struct ike_sa *sa)
     a->n_records = e->n_group;
     e->group_given = true;
     if (sa) {
+        sa->after = after;
         a->commit = ++e->last_commit;
         sa->commit = a->commit;
         HASH_ADD(by_commit, e->by_commit, commit, sizeof sa->commit, sa);
@@ -141,7 +147,57 @@ struct ike_sa *ike_sa_new(struct ike_engine *e)
         return NULL;
     }
     sa->began_us = e->now.mono_us;
+    sa->rekey_after_permille = rng_u32(&e->rng) % 101;
     return sa;
+}
+
+struct ike_sa *ike_sa_successor(struct ike_engine *e, const struct ike_sa *old)
+{
+    const struct ike_record *o = &old->rec->ike;
+    struct ike_sa *sa = ike_sa_new(e);
+    struct ike_record *rec;
+
+    if (!sa)
+        return NULL;
+    rec = &sa->rec->ike;
+    rec->tunnel_id = o->tunnel_id;
+    rec->lineage = o->lineage;
+    rec->term = (struct term){1, e->config.slot, e->config.incarnation};
+    rec->state = SA_INSTALLED;
+    rec->nat = o->nat;
+    rec->created_ms = e->now.wall_ms;
+    rec->not_after_ms = e->now.wall_ms + (int64_t)e->config.lifetime_s * 1000;
+    rec->peer_id_type = o->peer_id_type;
+    (void)blob_set(&rec->peer_id, o->peer_id.p, o->peer_id.n);
+    sa->phase = PHASE_ESTABLISHED;
+    sa->answer_natd = old->answer_natd;
+    return sa;
+}
+
+void ike_sa_enter(struct ike_engine *e, struct ike_sa *sa, uint64_t our_spi)
+{
+    sa->our_spi = our_spi;
+    HASH_ADD(by_spi, e->by_spi, our_spi, sizeof sa->our_spi, sa);
+    e->stats.established++;
+}
+
+void ike_sa_discard(struct ike_sa *sa)
+{
+    record_free(sa->rec);
+    secret_free(sa, sizeof *sa);
+}
+
+void ike_sa_hand_over(struct ike_sa *from, struct ike_sa *to)
+{
+    struct record **room = to->children;
+    size_t cap = to->cap_children;
+
+    to->children = from->children;
+    to->n_children = from->n_children;
+    to->cap_children = from->cap_children;
+    from->children = room;
+    from->n_children = 0;
+    from->cap_children = cap;
 }
 
 struct ike_sa *ike_sa_find(const struct ike_engine *e, uint64_t our_spi)
@@ -170,6 +226,7 @@ void ike_sa_drop_half_open_parts(struct ike_engine *e, struct ike_sa *sa)
 
 static void ike_sa_free(struct ike_sa *sa)
 {
+    own_clear(sa);
     while (sa->n_children)
         ike_sa_remove_child(sa, sa->n_children - 1);
     free(sa->children);
@@ -329,6 +386,7 @@ static void on_protected_request(struct ike_engine *e, struct ike_sa *sa, struct
         return;
     }
     sa->may_jump = false;
+    sa->last_in_us = e->now.mono_us;
     rec->next_in = rq->m.id;
     inner = (struct message){.spi_i = rq->m.spi_i, .spi_r = rq->m.spi_r, .raw = raw};
     switch (message_parse_chain(&inner, rq->m.payloads[rq->m.n - 1].next,
@@ -388,12 +446,12 @@ static void on_datagram(struct ike_engine *e, const struct ike_event *event)
     rc = message_parse_chain(
         &rq.m, rq.m.first,
         (struct slice){rq.m.raw.p + IKE_HEADER_BYTES, rq.m.raw.n - IKE_HEADER_BYTES});
-    if (rc != ERR_OK || response) { /* we have no request of our own outstanding */
-        e->stats.malformed += rc != ERR_OK;
+    if (rc != ERR_OK) {
+        e->stats.malformed++;
         return;
     }
     if (rq.m.exchange == IKE_SA_INIT) {
-        if (rq.m.spi_r == 0 && rq.m.flags & IKE_FLAG_INITIATOR && rq.m.id == 0)
+        if (!response && rq.m.spi_r == 0 && rq.m.flags & IKE_FLAG_INITIATOR && rq.m.id == 0)
             sa_init_request(e, &rq);
         return;
     }
@@ -401,7 +459,9 @@ static void on_datagram(struct ike_engine *e, const struct ike_event *event)
     if (!sa || rq.m.spi_i != sa->rec->ike.spi_i || rq.m.spi_r != sa->rec->ike.spi_r ||
         rq.m.n == 0 || rq.m.payloads[rq.m.n - 1].type != PAYLOAD_SK)
         return;
-    if (rq.m.exchange == IKE_AUTH && sa->phase < PHASE_ESTABLISHED)
+    if (response)
+        own_response(e, sa, &rq);
+    else if (rq.m.exchange == IKE_AUTH && sa->phase < PHASE_ESTABLISHED)
         auth_request(e, sa, &rq);
     else
         on_protected_request(e, sa, &rq);
@@ -416,9 +476,22 @@ static void on_committed(struct ike_engine *e, uint64_t commit)
         return;
     HASH_DELETE(by_commit, e->by_commit, sa);
     sa->commit = 0;
-    answer_send(e, sa);
-    if (sa->close_after_commit)
-        ike_sa_close(e, sa);
+    switch (sa->after) {
+    case AFTER_ANSWER:
+        answer_send(e, sa);
+        if (sa->close_after_commit)
+            ike_sa_close(e, sa);
+        break;
+    case AFTER_REQUEST:
+        own_send(e, sa);
+        break;
+    case AFTER_NEW_CHILD:
+        rekey_child_in_place(e, sa);
+        break;
+    case AFTER_NEW_IKE:
+        rekey_ike_in_place(e, sa);
+        break;
+    }
 }
 
 static void on_job(struct ike_engine *e, struct ike_job *job)
@@ -501,6 +574,8 @@ static void on_tick(struct ike_engine *e)
             group_add_deletion(e, sa);
             group_commit(e, NULL);
             ike_sa_forget(e, sa);
+        } else if (e->n_group == 0) {
+            own_tick(e, sa);
         }
     }
 }
@@ -564,6 +639,7 @@ int ike_restore(struct ike_engine *engine, const struct record *ike,
     sa->our_spi = ike_record_spi(&ike->ike);
     sa->phase = PHASE_ESTABLISHED;
     sa->may_jump = true;
+    own_restore(engine, sa);
     HASH_ADD(by_spi, engine->by_spi, our_spi, sizeof sa->our_spi, sa);
     engine->stats.established++;
     return ERR_OK;

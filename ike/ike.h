@@ -50,12 +50,19 @@ struct ike_config {
     char id_domain[IKE_DOMAIN_MAX];
     struct secret spi_key; /* cluster-wide, keys the MAC in our SPIs: 32 octets */
     uint32_t lifetime_s, child_lifetime_s, max_children;
+    uint32_t dpd_s; /* silence after which we ask whether the peer lives; 0: never */
     /* A fresh 64-bit IV of lane 15 under the granted epoch; false: none may be used now. */
     bool (*next_iv)(void *ctx, uint64_t *iv);
     void *next_iv_ctx;
     /* Whether an ESP SPI or an IKE SPI of ours is taken anywhere in the cluster. */
     bool (*esp_spi_taken)(void *ctx, uint32_t spi);
     void *spi_ctx;
+    /* Monotonic microseconds of the last authenticated packet on a Child SA, 0 never. NULL:
+     * unknown. */
+    uint64_t (*last_inbound_us)(void *ctx, uint32_t spi_in);
+    /* Whether a time-out may end an SA: not in a minority of the members. NULL: yes. */
+    bool (*may_give_up)(void *ctx);
+    void *liveness_ctx;
 };
 
 struct ike_engine;
@@ -139,7 +146,8 @@ bool ike_owns(const struct ike_engine *engine, uint64_t our_spi);
 
 struct ike_stats {
     uint64_t half_open, established;
-    uint64_t datagrams, malformed, no_epoch, auth_ok, auth_failed, rekeys, deletes, retransmits;
+    uint64_t datagrams, malformed, no_epoch, auth_ok, auth_failed, rekeys, deletes, retransmits,
+        timeouts;
 };
 void ike_get_stats(const struct ike_engine *engine, struct ike_stats *out);
 

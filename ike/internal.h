@@ -36,6 +36,47 @@ enum sa_phase {
     PHASE_CLOSED,
 };
 
+/* A request of ours, from its making until its answer (window of one, RFC 7296 §2.3). It is
+ * replicated before it is sent; its exact bytes stand in the record's our_request. */
+enum own_kind {
+    OWN_NONE,
+    OWN_DPD,
+    OWN_DELETE_CHILD,
+    OWN_DELETE_IKE,
+    OWN_REKEY_CHILD,
+    OWN_REKEY_IKE
+};
+
+enum { OWN_NONCE_BYTES = 32 };
+
+struct own_request {
+    enum own_kind kind;
+    uint32_t id;
+    uint32_t old_spi;     /* spi_in of the Child SA that is rekeyed or deleted */
+    uint32_t new_spi;     /* REKEY_CHILD: what we allotted */
+    uint64_t new_ike_spi; /* REKEY_IKE: likewise */
+    uint16_t group;
+    struct dh_key *dh;
+    uint8_t nonce[OWN_NONCE_BYTES];
+    bool sent;
+    unsigned tries;
+    uint64_t next_us; /* monotonic: the next retransmission */
+    /* The peer rekeyed the same SA meanwhile (§2.8.1): what it made, the lower of its two nonces.
+     */
+    uint32_t rival_spi;
+    uint64_t rival_ike_spi;
+    uint8_t rival_low[IKE_NONCE_MAX];
+    size_t rival_low_n;
+};
+
+/* What follows when a COMMIT of this SA has passed the barrier. */
+enum after_commit {
+    AFTER_ANSWER,    /* the kept answer leaves */
+    AFTER_REQUEST,   /* our request leaves */
+    AFTER_NEW_CHILD, /* our rekey is in place everywhere: use it, delete the old one */
+    AFTER_NEW_IKE,   /* likewise for the IKE SA */
+};
+
 struct init_key { /* how a retransmitted IKE_SA_INIT is known: SPIi and the source, packed */
     uint8_t b[IKE_SPI_BYTES + 1 + 16 + 2];
 };
@@ -69,7 +110,14 @@ struct ike_sa {
     bool rekeyed;  /* another IKE SA took over, the peer will delete this one */
     bool may_jump; /* restored: the peer's message ID may be ahead of ours */
 
-    uint64_t commit; /* the answer is held until this is committed; 0: none */
+    struct own_request own;
+    uint64_t last_in_us;           /* monotonic: last authenticated IKE message */
+    uint64_t retry_us;             /* monotonic: no rekey of ours before */
+    uint32_t rekey_after_permille; /* 0-100, drawn at creation: when in its life we rekey */
+
+    uint64_t commit; /* what follows is held until this is committed; 0: nothing is held */
+    enum after_commit after;
+    uint32_t new_child_spi, old_child_spi; /* AFTER_NEW_CHILD: to use, to delete; 0: none */
     bool close_after_commit;
     struct endpoint answer_local, answer_peer;
     uint64_t began_us, until_us; /* monotonic */
@@ -138,8 +186,15 @@ void act_job(struct ike_engine *e, struct ike_job *job);
 int group_add(struct ike_engine *e, const struct record *r);
 /* Emits the group as one COMMIT. With `sa` its answer is held until then. */
 void group_commit(struct ike_engine *e, struct ike_sa *sa);
+void group_commit_then(struct ike_engine *e, struct ike_sa *sa, enum after_commit after);
 void group_drop(struct ike_engine *e);
 struct ike_sa *ike_sa_new(struct ike_engine *e);
+/* An IKE SA that rekeys `old`, its record filled but for SPIs, suite, ends and keys. Not in the
+ * table yet: ike_sa_enter puts it there, ike_sa_discard drops it. */
+struct ike_sa *ike_sa_successor(struct ike_engine *e, const struct ike_sa *old);
+void ike_sa_enter(struct ike_engine *e, struct ike_sa *sa, uint64_t our_spi);
+void ike_sa_discard(struct ike_sa *sa);
+void ike_sa_hand_over(struct ike_sa *from, struct ike_sa *to); /* the children */
 void ike_sa_forget(struct ike_engine *e,
                    struct ike_sa *sa); /* out of the tables; freed a step later */
 void ike_sa_close(struct ike_engine *e, struct ike_sa *sa); /* PHASE_CLOSED, lingering */
@@ -208,10 +263,37 @@ struct dh_result {
 };
 void create_child_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
                           const struct message *inner, const struct dh_result *dh);
+/* Lets a thread finish a key exchange with the peer's value; `dh` (NULL: a new pair) becomes the
+ * job's. rq is kept and comes back through create_child_resume. */
+bool exchange_job_start(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                        uint16_t group, struct slice peer_public, struct dh_key *dh);
 void create_child_resume(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job);
 /* A key pair of the pool, or NULL; the caller owns it. */
 struct dh_key *pool_take(struct ike_engine *e, uint16_t group);
+uint32_t draw_esp_spi(struct ike_engine *e);
 uint64_t draw_ike_spi(struct ike_engine *e, uint64_t spi_i);
+/* own.c: requests of ours. */
+bool own_may_start(const struct ike_sa *sa);
+void own_start_simple(struct ike_engine *e, struct ike_sa *sa, enum own_kind kind, uint32_t spi_in);
+/* Seals and commits a request whose `own` is filled in. */
+void own_launch(struct ike_engine *e, struct ike_sa *sa, uint8_t exchange,
+                const struct chain *inner);
+void own_send(struct ike_engine *e, struct ike_sa *sa);
+void own_clear(struct ike_sa *sa);
+void own_tick(struct ike_engine *e, struct ike_sa *sa);
+void own_response(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);
+void own_restore(struct ike_engine *e, struct ike_sa *sa);
+/* rekey.c: rekeys that we begin. */
+void rekey_child_start(struct ike_engine *e, struct ike_sa *sa, struct record *old);
+void rekey_ike_start(struct ike_engine *e, struct ike_sa *sa);
+void rekey_response(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                    const struct message *inner, struct ike_job *job);
+void rekey_child_in_place(struct ike_engine *e, struct ike_sa *sa);
+void rekey_ike_in_place(struct ike_engine *e, struct ike_sa *sa);
+/* The peer rekeyed what we rekey, too: remembered for the answer to come. */
+void rekey_note_rival(struct ike_sa *sa, uint32_t child_spi, uint64_t ike_spi, struct slice nonce_a,
+                      struct slice nonce_b);
+
 /* informational.c */
 void informational_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
                            const struct message *inner);

@@ -345,7 +345,7 @@ static bool open_answer(struct peer *p)
         message_parse_chain(&m, m.first,
                             (struct slice){b->answer + IKE_HEADER_BYTES,
                                            b->answer_n - IKE_HEADER_BYTES}) != ERR_OK ||
-        m.n == 0 || sk_open(&p->rec->ike, &m, false, p->plain, &n) != ERR_OK)
+        m.n == 0 || sk_open(&p->rec->ike, &m, p->responder, p->plain, &n) != ERR_OK)
         return false;
     p->answer = (struct message){.exchange = m.exchange, .id = m.id, .flags = m.flags};
     return message_parse_chain(&p->answer, m.payloads[m.n - 1].next, (struct slice){p->plain, n}) ==
@@ -354,8 +354,8 @@ static bool open_answer(struct peer *p)
 
 bool peer_request(struct peer *p, uint8_t exchange, const struct chain *inner)
 {
-    if (sk_seal(&p->rec->ike, true, exchange, 0, p->next_id, inner, p->iv++, &p->bench->engine->rng,
-                p->request, sizeof p->request, &p->request_n) != ERR_OK)
+    if (sk_seal(&p->rec->ike, !p->responder, exchange, 0, p->next_id, inner, p->iv++,
+                &p->bench->engine->rng, p->request, sizeof p->request, &p->request_n) != ERR_OK)
         return false;
     bench_datagram(p->bench, &p->local, &p->remote, (struct slice){p->request, p->request_n});
     p->next_id++;
@@ -483,6 +483,8 @@ bool peer_rekey_child(struct peer *p, uint32_t old_spi)
     struct chain c;
 
     fill(&p->bench->rng_state, nonce_i, sizeof nonce_i);
+    if (p->low_nonce_i)
+        memset(nonce_i, 0, sizeof nonce_i);
     write_u32(&w, old_spi);
     p->esp_spi++;
     chain_begin(&c, payloads, sizeof payloads);
@@ -568,4 +570,135 @@ bool peer_dpd(struct peer *p)
 
     chain_begin(&c, NULL, 0);
     return peer_request(p, INFORMATIONAL, &c);
+}
+
+/* ---- the gateway asks ---- */
+
+bool peer_asked(struct peer *p)
+{
+    struct bench *b = p->bench;
+    struct message m;
+    size_t n;
+
+    if (b->answer_n == 0 ||
+        message_parse_header((struct slice){b->answer, b->answer_n}, &m) != ERR_OK ||
+        (m.flags & IKE_FLAG_RESPONSE) ||
+        message_parse_chain(&m, m.first,
+                            (struct slice){b->answer + IKE_HEADER_BYTES,
+                                           b->answer_n - IKE_HEADER_BYTES}) != ERR_OK ||
+        m.n == 0 || sk_open(&p->rec->ike, &m, p->responder, p->plain, &n) != ERR_OK)
+        return false;
+    p->asked = (struct message){.exchange = m.exchange, .id = m.id, .flags = m.flags};
+    return message_parse_chain(&p->asked, m.payloads[m.n - 1].next, (struct slice){p->plain, n}) ==
+           ERR_OK;
+}
+
+void peer_respond(struct peer *p, const struct chain *inner)
+{
+    size_t n;
+
+    if (sk_seal(&p->rec->ike, !p->responder, p->asked.exchange, IKE_FLAG_RESPONSE, p->asked.id,
+                inner, p->iv++, &p->bench->engine->rng, p->request, sizeof p->request,
+                &n) == ERR_OK)
+        bench_datagram(p->bench, &p->local, &p->remote, (struct slice){p->request, n});
+}
+
+void peer_respond_empty(struct peer *p)
+{
+    struct chain c;
+
+    chain_begin(&c, NULL, 0);
+    peer_respond(p, &c);
+}
+
+void peer_respond_notify(struct peer *p, uint16_t type)
+{
+    uint8_t payloads[64];
+    struct chain c;
+
+    chain_begin(&c, payloads, sizeof payloads);
+    chain_error(&c, type);
+    peer_respond(p, &c);
+}
+
+/* The nonce and KE of an answer; g^ir with the asker's KE goes to `shared`. */
+static struct slice write_reply_keys(struct peer *p, struct chain *c, uint16_t group,
+                                     uint8_t nonce[32], uint8_t shared[DH_PUBLIC_MAX])
+{
+    const struct payload *ke = message_find(&p->asked, PAYLOAD_KE);
+
+    memset(nonce, p->low_nonce_byte, 32);
+    chain_open(c, PAYLOAD_NONCE);
+    write_bytes(&c->w, nonce, 32);
+    write_ke(p, c, group);
+    chain_close(c);
+    if (!group || !ke ||
+        dh_derive(p->pfs_key, (struct slice){ke->body.p + 4, ke->body.n - 4}, shared) != ERR_OK)
+        return (struct slice){0};
+    return (struct slice){shared, dh_public_len(group)};
+}
+
+bool peer_respond_rekey_child(struct peer *p)
+{
+    const struct payload *sa = message_find(&p->asked, PAYLOAD_SA);
+    const struct payload *nonce = message_find(&p->asked, PAYLOAD_NONCE);
+    struct choice_rules rules = {
+        .protocol = PROTOCOL_ESP, .allow_null = true, .ke_group = p->esp.dh};
+    uint8_t payloads[4096], nonce_r[32], shared[DH_PUBLIC_MAX];
+    struct selector_list tsi, tsr;
+    struct choice choice;
+    struct slice secret;
+    struct chain c;
+
+    if (!sa || !nonce || !message_find(&p->asked, PAYLOAD_TSI) ||
+        proposal_choose(sa->body, &rules, &choice) != ERR_OK)
+        return false;
+    (void)ts_parse(message_find(&p->asked, PAYLOAD_TSI)->body, &tsi);
+    (void)ts_parse(message_find(&p->asked, PAYLOAD_TSR)->body, &tsr);
+    p->esp_spi++;
+    chain_begin(&c, payloads, sizeof payloads);
+    proposal_write(&c, &choice, PROTOCOL_ESP, p->esp_spi, 4);
+    secret = write_reply_keys(p, &c, choice.suite.dh, nonce_r, shared);
+    ts_write(&c, PAYLOAD_TSI, &tsi);
+    ts_write(&c, PAYLOAD_TSR, &tsr);
+    p->child = (struct child_record){
+        .suite = choice.suite, .spi_in = p->esp_spi, .spi_out = choice.peer_spi};
+    /* We answer, so the asker's keys come first: peer_began. */
+    if (keys_derive_child(&p->rec->ike, nonce->body, (struct slice){nonce_r, 32}, secret, true,
+                          &p->child) != ERR_OK)
+        return false;
+    peer_respond(p, &c);
+    return true;
+}
+
+bool peer_respond_rekey_ike(struct peer *p, struct record **old)
+{
+    const struct payload *sa = message_find(&p->asked, PAYLOAD_SA);
+    const struct payload *nonce = message_find(&p->asked, PAYLOAD_NONCE);
+    struct choice_rules rules = {
+        .protocol = PROTOCOL_IKE, .ike_rekey = true, .ke_group = p->ike.dh};
+    uint8_t payloads[4096], nonce_r[32], shared[DH_PUBLIC_MAX];
+    struct record *next;
+    struct choice choice;
+    struct slice secret;
+    struct chain c;
+    bool ok;
+
+    if (!sa || !nonce || proposal_choose(sa->body, &rules, &choice) != ERR_OK)
+        return false;
+    next = record_new(RECORD_IKE);
+    next->ike.spi_i = choice.peer_ike_spi;
+    next->ike.spi_r = p->rec->ike.spi_i ^ 0x5555;
+    next->ike.suite = choice.suite;
+    chain_begin(&c, payloads, sizeof payloads);
+    proposal_write(&c, &choice, PROTOCOL_IKE, next->ike.spi_r, IKE_SPI_BYTES);
+    secret = write_reply_keys(p, &c, choice.suite.dh, nonce_r, shared);
+    ok = keys_derive_ike(&next->ike, &p->rec->ike, nonce->body, (struct slice){nonce_r, 32},
+                         secret) == ERR_OK;
+    *old = p->rec;
+    peer_respond(p, &c);
+    p->old_next_id = p->next_id;
+    p->rec = next;
+    p->next_id = 0;
+    return ok;
 }

@@ -58,6 +58,10 @@ struct peer {
     char id[IKE_ID_MAX];
     const char *psk;
     bool natd, natd_fake, esn_only, bad_ke;
+    bool responder;         /* of the present IKE SA: the gateway began it */
+    struct message asked;   /* the gateway's last request, opened: its inner payloads */
+    bool low_nonce_i;       /* rekey requests use a nonce of zeros */
+    uint8_t low_nonce_byte; /* rekey answers use a nonce of this octet */
     struct selector_list tsi, tsr;
     struct child_record child; /* the last negotiated */
 };
@@ -80,6 +84,15 @@ bool peer_dpd(struct peer *p);
 bool peer_got_notify(const struct peer *p, uint16_t type);
 void peer_write_offer(struct chain *c, const struct suite *s, uint8_t protocol, uint64_t spi,
                       bool esn_only);
+/* Opens the engine's last SEND as a request of its own into `asked`; false: it is none. */
+bool peer_asked(struct peer *p);
+/* Answers it with these payloads. */
+void peer_respond(struct peer *p, const struct chain *inner);
+void peer_respond_empty(struct peer *p);
+void peer_respond_notify(struct peer *p, uint16_t type);
+/* Answers a rekey of a Child SA, of the IKE SA (*old is the caller's). */
+bool peer_respond_rekey_child(struct peer *p);
+bool peer_respond_rekey_ike(struct peer *p, struct record **old);
 struct suite suite_of(uint16_t encr, uint16_t bits, uint16_t prf, uint16_t integ, uint16_t dh);
 
 #endif
