@@ -197,6 +197,7 @@ static void auth_accept(struct ike_engine *e, struct ike_sa *sa, const struct re
     }
     ike_sa_drop_half_open_parts(e, sa);
     sa->phase = PHASE_ESTABLISHED;
+    ike_sa_lead(e, sa);
     e->stats.established++;
     e->stats.auth_ok++;
     log_established(e, sa, child);

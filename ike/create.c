@@ -267,7 +267,7 @@ static void answer_rekey_ike(const struct create *c, const struct choice *choice
         ike_sa_forget(e, next);
         return;
     }
-    ike_sa_hand_over(c->sa, next);
+    ike_sa_hand_over(e, c->sa, next);
     c->sa->rekeyed = true; /* the peer deletes it; should it not, we do */
     c->sa->retry_us = e->now.mono_us + OLD_GRACE_S * 1000000ULL;
     if (c->sa->own.kind == OWN_REKEY_IKE)

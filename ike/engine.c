@@ -13,6 +13,8 @@
 
 #include "ike/internal.h"
 
+enum { SUPERSEDED_GRACE_S = 30 };
+
 struct ike_engine *ike_new(const struct ike_config *config, const struct rng *rng)
 {
     struct ike_engine *e = calloc(1, sizeof *e);
@@ -187,7 +189,25 @@ void ike_sa_discard(struct ike_sa *sa)
     secret_free(sa, sizeof *sa);
 }
 
-void ike_sa_hand_over(struct ike_sa *from, struct ike_sa *to)
+static void no_longer_lead(struct ike_engine *e, struct ike_sa *sa)
+{
+    if (sa->by_lineage.tbl) {
+        HASH_DELETE(by_lineage, e->by_lineage, sa);
+        sa->by_lineage.tbl = NULL;
+    }
+}
+
+void ike_sa_lead(struct ike_engine *e, struct ike_sa *sa)
+{
+    struct ike_sa *before;
+
+    HASH_FIND(by_lineage, e->by_lineage, &sa->rec->ike.lineage, sizeof(struct id128), before);
+    if (before)
+        no_longer_lead(e, before);
+    HASH_ADD_KEYPTR(by_lineage, e->by_lineage, &sa->rec->ike.lineage, sizeof(struct id128), sa);
+}
+
+void ike_sa_hand_over(struct ike_engine *e, struct ike_sa *from, struct ike_sa *to)
 {
     struct record **room = to->children;
     size_t cap = to->cap_children;
@@ -198,6 +218,7 @@ void ike_sa_hand_over(struct ike_sa *from, struct ike_sa *to)
     from->children = room;
     from->n_children = 0;
     from->cap_children = cap;
+    ike_sa_lead(e, to);
 }
 
 struct ike_sa *ike_sa_find(const struct ike_engine *e, uint64_t our_spi)
@@ -243,6 +264,7 @@ void ike_sa_forget(struct ike_engine *e, struct ike_sa *sa)
         HASH_DELETE(by_commit, e->by_commit, sa);
         sa->commit = 0;
     }
+    no_longer_lead(e, sa);
     HASH_DELETE(by_spi, e->by_spi, sa);
     sa->next_doomed = e->doomed;
     e->doomed = sa;
@@ -534,7 +556,7 @@ static void on_record(struct ike_engine *e, const struct record *r)
     }
     if (r->kind != RECORD_CHILD)
         return;
-    sa = ike_sa_find(e, r->child.ike_spi);
+    HASH_FIND(by_lineage, e->by_lineage, &r->child.lineage, sizeof r->child.lineage, sa);
     for (size_t i = 0; sa && i < sa->n_children; i++) {
         struct child_record *mine = &sa->children[i]->child;
 
@@ -611,7 +633,8 @@ struct ike_actions ike_step(struct ike_engine *engine, const struct ike_event *e
 }
 
 int ike_restore(struct ike_engine *engine, const struct record *ike,
-                const struct record *const *children, size_t n_children, struct now now)
+                const struct record *const *children, size_t n_children, bool superseded,
+                struct now now)
 {
     struct ike_sa *sa;
 
@@ -640,6 +663,12 @@ int ike_restore(struct ike_engine *engine, const struct record *ike,
     sa->phase = PHASE_ESTABLISHED;
     sa->may_jump = true;
     own_restore(engine, sa);
+    if (superseded) {
+        sa->rekeyed = true;
+        sa->retry_us = now.mono_us + SUPERSEDED_GRACE_S * 1000000ULL;
+    } else {
+        ike_sa_lead(engine, sa);
+    }
     HASH_ADD(by_spi, engine->by_spi, our_spi, sizeof sa->our_spi, sa);
     engine->stats.established++;
     return ERR_OK;

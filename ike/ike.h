@@ -124,11 +124,13 @@ int ike_set_tunnels(struct ike_engine *engine, const struct ike_tunnel *tunnels,
 struct ike_actions ike_step(struct ike_engine *engine, const struct ike_event *event,
                             struct now now);
 
-/* Takes up an IKE SA that this slot owned before a restart, with its Child SAs. The
- * records are borrowed. The node has raised the term and commits it; until then
- * nothing is said. ERR_NOMEM, ERR_EXISTS. */
+/* Takes up an IKE SA that this slot owned before a restart, with the Child SAs of its lineage. The
+ * records are borrowed. The node has raised the term and commits it; until then nothing is said.
+ * superseded: a newer IKE SA of the lineage exists; this one gets no children and is deleted unless
+ * the peer does so first. ERR_NOMEM, ERR_EXISTS. */
 int ike_restore(struct ike_engine *engine, const struct record *ike,
-                const struct record *const *children, size_t n_children, struct now now);
+                const struct record *const *children, size_t n_children, bool superseded,
+                struct now now);
 
 /* ---- steering: what the node reads of a datagram before it knows whose it is ---- */
 struct ike_peek {

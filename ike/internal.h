@@ -87,6 +87,8 @@ struct ike_sa {
     UT_hash_handle by_spi;
     UT_hash_handle by_init;   /* only while half-open */
     UT_hash_handle by_commit; /* only while an answer is held */
+    /* The one of a lineage that has its Child SAs: the newest, but for a lost collision. */
+    UT_hash_handle by_lineage;
     struct ike_sa *next_doomed;
     enum sa_phase phase;
     struct record *rec; /* RECORD_IKE */
@@ -150,7 +152,7 @@ struct ike_engine {
     struct ike_config config;
     struct rng rng;
     struct tunnel *tunnels;
-    struct ike_sa *by_spi, *by_init, *by_commit;
+    struct ike_sa *by_spi, *by_init, *by_commit, *by_lineage;
     uint64_t next_sweep_us; /* monotonic: when time-outs are looked for again */
     struct key_pool pools[2];
     struct ike_stats stats;
@@ -194,7 +196,9 @@ struct ike_sa *ike_sa_new(struct ike_engine *e);
 struct ike_sa *ike_sa_successor(struct ike_engine *e, const struct ike_sa *old);
 void ike_sa_enter(struct ike_engine *e, struct ike_sa *sa, uint64_t our_spi);
 void ike_sa_discard(struct ike_sa *sa);
-void ike_sa_hand_over(struct ike_sa *from, struct ike_sa *to); /* the children */
+void ike_sa_lead(struct ike_engine *e, struct ike_sa *sa); /* becomes its lineage's by_lineage */
+void ike_sa_hand_over(struct ike_engine *e, struct ike_sa *from,
+                      struct ike_sa *to); /* the children */
 void ike_sa_forget(struct ike_engine *e,
                    struct ike_sa *sa); /* out of the tables; freed a step later */
 void ike_sa_close(struct ike_engine *e, struct ike_sa *sa); /* PHASE_CLOSED, lingering */

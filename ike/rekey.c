@@ -321,7 +321,7 @@ static void ike_answered(struct ike_engine *e, struct ike_sa *sa, const struct r
         next->rekeyed = true; /* ours goes; the peer deletes the old one */
         sa->retry_us = e->now.mono_us + LOSER_GRACE_S * 1000000ULL;
     } else {
-        ike_sa_hand_over(rival ? rival : sa, next);
+        ike_sa_hand_over(e, rival ? rival : sa, next);
         if (rival) { /* the peer deletes its own; should it not, we do */
             rival->rekeyed = true;
             rival->retry_us = e->now.mono_us + LOSER_GRACE_S * 1000000ULL;

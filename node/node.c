@@ -73,6 +73,26 @@ static bool esp_spi_taken(void *ctx, uint32_t spi)
     return sync_find_child(node->sync, spi) != NULL;
 }
 
+static uint64_t last_inbound_us(void *ctx, uint32_t spi_in)
+{
+    struct node *node = ctx;
+    struct dp_sa_stats stats;
+
+    return node->dp && dp_sa_get_stats(node->dp, spi_in, &stats) ? stats.last_in_us : 0;
+}
+
+/* Minorities are gentle: without a majority of the members live, silence proves nothing. */
+static bool may_give_up(void *ctx)
+{
+    struct node *node = ctx;
+    const struct config *config = node->config;
+    size_t live = 0;
+
+    for (size_t i = 0; i < config->mesh.n; i++)
+        live += sync_member_live(node->sync, config->mesh.members[i].slot);
+    return 2 * live > config->mesh.n;
+}
+
 static void on_ike(void *ctx, const struct endpoint *local, const struct endpoint *peer,
                    const uint8_t *bytes, size_t n)
 {
@@ -260,6 +280,10 @@ static int open_ike(struct node *node)
         .lifetime_s = config->ike.lifetime_s,
         .child_lifetime_s = config->ike.child_lifetime_s,
         .max_children = config->ike.max_children,
+        .dpd_s = config->ike.dpd_s,
+        .last_inbound_us = last_inbound_us,
+        .may_give_up = may_give_up,
+        .liveness_ctx = node,
         .next_iv = next_iv,
         .next_iv_ctx = node,
         .esp_spi_taken = esp_spi_taken,

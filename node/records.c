@@ -69,13 +69,13 @@ static void tell_engine(struct node *node, const struct record *record)
         spi = ike_record_spi(ike);
         news = ike->state == SA_DELETED ? !node->putting_deleted : !ours;
     } else if (record->kind == RECORD_CHILD) {
-        spi = child->ike_spi;
+        spi = 0; /* the engine knows it by its lineage */
         news = child->state == SA_DELETED ? !node->putting_deleted
                                           : child->confirmed || child->rekeyed;
     } else {
         return;
     }
-    if (news && ike_owns(node->ike, spi))
+    if (news && (spi == 0 || ike_owns(node->ike, spi)))
         node_ike(node, &event);
 }
 

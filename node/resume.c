@@ -16,8 +16,14 @@
 #define RESUME_BARRIER (UINT64_C(1) << 63) /* keeps our barrier ids apart from the engine's */
 
 struct child_key {
-    uint64_t ike_spi;
+    struct id128 lineage;
     uint32_t spi_in;
+};
+
+struct ike_key { /* of every installed IKE SA, whoever owns it */
+    struct id128 lineage;
+    int64_t created_ms;
+    uint64_t spi;
 };
 
 struct waiting { /* a term of ours on its way through the barrier */
@@ -30,6 +36,8 @@ struct resume {
     size_t n_spis, cap_spis;
     struct child_key *children; /* sorted, as they stood when this began */
     size_t n_children, cap_children;
+    struct ike_key *ikes; /* likewise; the last of a lineage is its newest */
+    size_t n_ikes, cap_ikes;
     struct waiting *waiting;
     size_t n_waiting, cap_waiting;
     uint64_t last_barrier;
@@ -72,10 +80,18 @@ static void add_spi(struct resume *r, uint64_t spi)
 static bool collect_ike(void *ctx, const struct record *record)
 {
     struct node *node = ctx;
+    struct resume *r = node->resume;
 
     if (to_be_resumed(node, record))
-        add_spi(node->resume, ike_record_spi(&record->ike));
-    return !node->resume->failed;
+        add_spi(r, ike_record_spi(&record->ike));
+    if (!reserve((void **)&r->ikes, r->n_ikes, &r->cap_ikes, sizeof *r->ikes)) {
+        r->failed = true;
+        return false;
+    }
+    r->ikes[r->n_ikes++] = (struct ike_key){.lineage = record->ike.lineage,
+                                            .created_ms = record->ike.created_ms,
+                                            .spi = ike_record_spi(&record->ike)};
+    return !r->failed;
 }
 
 static bool collect_child(void *ctx, const struct record *record)
@@ -87,17 +103,30 @@ static bool collect_child(void *ctx, const struct record *record)
         return false;
     }
     r->children[r->n_children++] =
-        (struct child_key){.ike_spi = record->child.ike_spi, .spi_in = record->child.spi_in};
+        (struct child_key){.lineage = record->child.lineage, .spi_in = record->child.spi_in};
     return true;
 }
 
 static int compare_children(const void *a, const void *b)
 {
     const struct child_key *x = a, *y = b;
+    int order = memcmp(x->lineage.b, y->lineage.b, ID_BYTES);
 
-    if (x->ike_spi != y->ike_spi)
-        return x->ike_spi < y->ike_spi ? -1 : 1;
+    if (order)
+        return order;
     return x->spi_in < y->spi_in ? -1 : x->spi_in > y->spi_in;
+}
+
+static int compare_ikes(const void *a, const void *b)
+{
+    const struct ike_key *x = a, *y = b;
+    int order = memcmp(x->lineage.b, y->lineage.b, ID_BYTES);
+
+    if (order)
+        return order;
+    if (x->created_ms != y->created_ms)
+        return x->created_ms < y->created_ms ? -1 : 1;
+    return x->spi < y->spi ? -1 : x->spi > y->spi;
 }
 
 static void begin(struct node *node)
@@ -112,6 +141,8 @@ static void begin(struct node *node)
         log_error("node", "out of memory: some IKE SAs are not taken up again");
     if (r->n_children > 0)
         qsort(r->children, r->n_children, sizeof *r->children, compare_children);
+    if (r->n_ikes > 0)
+        qsort(r->ikes, r->n_ikes, sizeof *r->ikes, compare_ikes);
     if (r->n_spis > 0)
         log_info("node", "taking up %zu IKE SAs that this slot owned before its restart",
                  r->n_spis);
@@ -171,13 +202,13 @@ bool node_resume_is_barrier(uint64_t barrier)
 
 /* ---- past the barrier ---- */
 
-static size_t first_child(const struct resume *r, uint64_t ike_spi)
+static size_t first_child(const struct resume *r, const struct id128 *lineage)
 {
     size_t low = 0, high = r->n_children;
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (r->children[middle].ike_spi < ike_spi)
+        if (memcmp(r->children[middle].lineage.b, lineage->b, ID_BYTES) < 0)
             low = middle + 1;
         else
             high = middle;
@@ -185,15 +216,34 @@ static size_t first_child(const struct resume *r, uint64_t ike_spi)
     return low;
 }
 
+/* Whether a newer installed IKE SA of the same lineage was there when this began: a rekey
+ * that was not finished. */
+static bool is_superseded(const struct node *node, const struct ike_record *ike)
+{
+    const struct resume *r = node->resume;
+    struct ike_key key = {
+        .lineage = ike->lineage, .created_ms = ike->created_ms, .spi = ike_record_spi(ike)};
+    const struct ike_key *at =
+        r->n_ikes ? bsearch(&key, r->ikes, r->n_ikes, sizeof key, compare_ikes) : NULL;
+    const struct record *next;
+
+    if (!at || at + 1 == r->ikes + r->n_ikes || !id128_equal(&at[1].lineage, &ike->lineage))
+        return false;
+    next = sync_find_ike(node->sync, at[1].spi);
+    return next && next->ike.state == SA_INSTALLED;
+}
+
 static void restore(struct node *node, const struct record *ike)
 {
     const struct resume *r = node->resume;
     uint64_t spi = ike_record_spi(&ike->ike);
-    size_t first = first_child(r, spi), end = first, n = 0;
+    bool superseded = is_superseded(node, &ike->ike);
+    size_t first = first_child(r, &ike->ike.lineage), end = first, n = 0;
     const struct record **children;
     int err;
 
-    while (end < r->n_children && r->children[end].ike_spi == spi)
+    while (!superseded && end < r->n_children &&
+           id128_equal(&r->children[end].lineage, &ike->ike.lineage))
         end++;
     children = calloc(end - first + 1, sizeof(const struct record *));
     if (!children)
@@ -203,7 +253,7 @@ static void restore(struct node *node, const struct record *ike)
         if (child && child->child.state == SA_INSTALLED)
             children[n++] = child;
     }
-    err = ike_restore(node->ike, ike, children, n, now_read());
+    err = ike_restore(node->ike, ike, children, n, superseded, now_read());
     if (err == ERR_OK)
         node->counters.resumed++;
     else
@@ -237,6 +287,7 @@ void node_resume_free(struct node *node)
         return;
     free(r->spis);
     free(r->children);
+    free(r->ikes);
     free(r->waiting);
     free(r);
     node->resume = NULL;

@@ -422,8 +422,8 @@ Test(engine, a_restored_sa_goes_on)
         record_free(b.records[--b.n_records]);
     bench_open(&b);
     list[0] = child;
-    cr_assert_eq(ike_restore(b.engine, ike, list, 1, b.now), ERR_OK);
-    cr_assert_eq(ike_restore(b.engine, ike, list, 1, b.now), ERR_EXISTS);
+    cr_assert_eq(ike_restore(b.engine, ike, list, 1, false, b.now), ERR_OK);
+    cr_assert_eq(ike_restore(b.engine, ike, list, 1, false, b.now), ERR_EXISTS);
     cr_assert(peer_rekey_child(&p, p.esp_spi), "a jump of the peer's message ID is accepted");
     cr_assert_eq(bench_record(&b, RECORD_CHILD, SA_INSTALLED)->child.generation, 1);
     record_free(ike);

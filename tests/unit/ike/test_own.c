@@ -283,7 +283,7 @@ Test(own, a_restart_repeats_the_outstanding_request)
         record_free(b.records[--b.n_records]);
     bench_open(&b);
     list[0] = child;
-    cr_assert_eq(ike_restore(b.engine, ike, list, 1, b.now), ERR_OK);
+    cr_assert_eq(ike_restore(b.engine, ike, list, 1, false, b.now), ERR_OK);
     b.answer_n = 0;
     bench_tick(&b, 2 * S);
     cr_assert_eq(b.answer_n, n);
