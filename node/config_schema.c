@@ -362,7 +362,7 @@ static int translate(const struct config_source *src, const struct complaint *c,
         if (strrchr(path, '[')) /* the innermost part is the entry that is not there */
             *strrchr(path, '[') = 0;
         return config_fail((struct config_at){.src = src, .key = path},
-                           "%s is empty; list at least one, or leave the key out", path);
+                           "%s is empty; list at least one", path);
     }
     return config_fail_line(src, c->line ? c->line : 1, c->column ? c->column : 1,
                             "%s (%s); see the example in the README", c->sentence,

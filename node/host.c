@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "node/node.h"
@@ -87,6 +88,8 @@ void host_warn_sysctls(void)
     }
 }
 
+enum { STATE_LOCK_TRIES = 50 }; /* 20 ms each */
+
 int host_take_state_dir(const char *path)
 {
     int fd;
@@ -100,7 +103,14 @@ int host_take_state_dir(const char *path)
         log_error("node", "cannot open the state directory %s: %s", path, strerror(errno));
         return -1;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    /* A killed predecessor may take a moment to let go: all of its threads must have ended. */
+    for (int tries = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
+        const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+
+        if (tries < STATE_LOCK_TRIES) {
+            nanosleep(&pause, NULL);
+            continue;
+        }
         log_error("node", "the state directory %s is in use by another anysad", path);
         close(fd);
         return -1;

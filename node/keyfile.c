@@ -77,6 +77,7 @@ static int parse_id(struct at *at, uint32_t *id, struct keyfile_error *err)
 static int parse_key(struct at *at, struct secret *key, struct keyfile_error *err)
 {
     uint8_t bytes[CLUSTER_KEY_BYTES];
+    struct at start = *at;
     int rc = ERR_OK;
 
     if (at->end - at->p != 2 * CLUSTER_KEY_BYTES)
@@ -90,6 +91,8 @@ static int parse_key(struct at *at, struct secret *key, struct keyfile_error *er
         else
             bytes[i] = (uint8_t)(high << 4 | low);
     }
+    if (rc == ERR_OK && crypto_equal(bytes, (const uint8_t[CLUSTER_KEY_BYTES]){0}, sizeof bytes))
+        rc = fail(&start, err, "this key is all zeros; make one with `anysa cluster-key generate`");
     if (rc == ERR_OK)
         (void)secret_set(key, bytes, sizeof bytes); /* 32 always fit */
     wipe(bytes, sizeof bytes);

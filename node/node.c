@@ -437,7 +437,8 @@ static int open_all(struct node *node)
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         int err = steps[i].open(node);
         if (err != ERR_OK) {
-            log_error("node", "%s did not come up: %s", steps[i].what, err_text(err));
+            log_error("node", "not started: %s did not come up (the line before says why)",
+                      steps[i].what);
             return err;
         }
     }

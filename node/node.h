@@ -101,7 +101,8 @@ struct node {
     struct secret fingerprint_key, spi_key; /* both derived from the first cluster key */
 
     bool ready, was_ready, draining;
-    bool no_install; /* test hook: Child SAs are not installed here */
+    bool no_install;   /* test hook: Child SAs are not installed here */
+    bool told_waiting; /* the log says that we wait for others */
     int64_t started_ms;
     struct node_counters counters;
     struct histogram barrier_us, sync_lag_us;

@@ -1,6 +1,8 @@
 #include "node/node.h"
 #include "proto/log.h"
 
+enum { TELL_WAITING_MS = 3000 };
+
 struct readiness node_readiness(const struct node *node)
 {
     struct readiness r = {.n = 0};
@@ -23,6 +25,14 @@ void node_update_ready(struct node *node)
     struct readiness r = node_readiness(node);
     bool ready = r.n == 0;
 
+    if (!ready && !node->was_ready && !node->told_waiting && r.n > 0 &&
+        now_read().wall_ms - node->started_ms > TELL_WAITING_MS) {
+        node->told_waiting = true;
+        log_warn("node", "not ready yet: %s%s", r.reasons[0],
+                 sync_is_synced(node->sync)
+                     ? ""
+                     : " (waiting for other members: are they up, and reachable on the mesh?)");
+    }
     if (ready == node->ready)
         return;
     node->ready = ready;

@@ -148,7 +148,7 @@ static const struct bad bad_tunnels[] = {
     {"local_ts: [10.0.0.0/8]", "local_ts: [10.0.0.1/8]", "tunnels.yaml:11:16", "host bits",
      "write 10.0.0.0/8"},
     {"local_ts: [10.0.0.0/8]", "local_ts: []", "tunnels.yaml:11:15", "is empty",
-     "leave the key out"},
+     "list at least one"},
     {"203.0.113.0/24, \"2001:db8:1::/48\"", "203.0.113.0/24, \"2001:db8:1::/129\"",
      "tunnels.yaml:12:33", "not a prefix", "128 for IPv6"},
     {"local_ts: [10.0.0.0/8]",
@@ -175,6 +175,8 @@ static const struct bad bad_tunnels[] = {
 static const struct bad bad_keys[] = {
     {NULL, "\n", "cluster.key:1:1", "no key", "anysa cluster-key generate"},
     {"7 ", "k/7 ", "cluster.key:1:1", "key id must be a number", "ID HEX64"},
+    {NULL, "7 0000000000000000000000000000000000000000000000000000000000000000\n",
+     "cluster.key:1:3", "all zeros", "anysa cluster-key generate"},
     {"7 ", " ", "cluster.key:1:1", "key id must be a number", "ID HEX64"},
     {"7 ", "a-name-of-33-characters-is-a-bit-2 ", "cluster.key:1:1", "at most 32", "ID HEX64"},
     {"7 ", "4294967296 ", "cluster.key:1:1", "key id must be a number", "ID HEX64"},
