@@ -32,7 +32,7 @@ static void *new_array(size_t n, size_t size)
 
 static Pb__Position **positions_to_pb(struct arena *a, const struct log_position *p, size_t n)
 {
-    Pb__Position **out = arena_alloc(a, n * sizeof *out);
+    Pb__Position **out = arena_alloc(a, n * sizeof(Pb__Position *));
 
     for (size_t i = 0; out && i < n; i++) {
         Pb__Position *pb = arena_alloc(a, sizeof *pb);
@@ -75,7 +75,7 @@ static int positions_from_pb(Pb__Position *const *pb, size_t n, struct log_posit
 static Pb__Record **records_to_pb(struct arena *a, struct record *const *records, size_t n,
                                   bool with_position)
 {
-    Pb__Record **out = arena_alloc(a, n * sizeof *out);
+    Pb__Record **out = arena_alloc(a, n * sizeof(Pb__Record *));
 
     for (size_t i = 0; out && i < n; i++)
         if (!(out[i] = record_to_pb(a, records[i], with_position)))
@@ -103,7 +103,7 @@ static ProtobufCMessage *update_to_pb(struct arena *a, const struct codec_update
     pb->origin = pb_bytes(m->origin.b, ID_BYTES);
     pb->first_seq = m->first_seq;
     pb->n_groups = m->n_groups;
-    pb->groups = arena_alloc(a, m->n_groups * sizeof *pb->groups);
+    pb->groups = arena_alloc(a, m->n_groups * sizeof(Pb__Group *));
     for (size_t i = 0; pb->groups && i < m->n_groups; i++) {
         Pb__Group *g = pb->groups[i] = arena_alloc(a, sizeof *g);
         if (!g || at + m->group_sizes[i] > m->n_records)
@@ -132,7 +132,7 @@ static int update_from_pb(const Pb__Update *pb, struct codec_update *m)
         !id_from_pb(pb->origin, &m->origin))
         return ERR_INVALID;
     m->first_seq = pb->first_seq;
-    m->records = new_array(total, sizeof *m->records);
+    m->records = new_array(total, sizeof(struct record *));
     m->group_sizes = new_array(pb->n_groups, sizeof *m->group_sizes);
     if (!m->records || !m->group_sizes)
         return ERR_NOMEM;
@@ -168,7 +168,7 @@ static bool text_from_pb(const char *s, char out[CODEC_TEXT_MAX])
 
 static Pb__Heard **heard_to_pb(struct arena *a, const struct codec_heard *h, size_t n)
 {
-    Pb__Heard **out = arena_alloc(a, n * sizeof *out);
+    Pb__Heard **out = arena_alloc(a, n * sizeof(Pb__Heard *));
 
     for (size_t i = 0; out && i < n; i++) {
         Pb__Heard *pb = arena_alloc(a, sizeof *pb);
@@ -186,7 +186,7 @@ static Pb__Heard **heard_to_pb(struct arena *a, const struct codec_heard *h, siz
 
 static Pb__SlotEpoch **epochs_to_pb(struct arena *a, const struct codec_epoch *e, size_t n)
 {
-    Pb__SlotEpoch **out = arena_alloc(a, n * sizeof *out);
+    Pb__SlotEpoch **out = arena_alloc(a, n * sizeof(Pb__SlotEpoch *));
 
     for (size_t i = 0; out && i < n; i++) {
         Pb__SlotEpoch *pb = arena_alloc(a, sizeof *pb);
@@ -363,7 +363,7 @@ static int pull_reply_from_pb(const Pb__PullReply *pb, struct codec_pull_reply *
     m->next_cursor = pb->next_cursor;
     m->more = pb->more;
     m->expired = pb->expired;
-    m->records = new_array(pb->n_records, sizeof *m->records);
+    m->records = new_array(pb->n_records, sizeof(struct record *));
     if (!m->records)
         return ERR_NOMEM;
     for (size_t i = 0; i < pb->n_records; i++) {

@@ -61,9 +61,9 @@ struct codec_update {
 };
 
 struct codec_heard {
-    uint16_t slot;
     struct id128 incarnation;
-    uint32_t age_ms;
+    uint32_t age_ms; /* since its last frame */
+    uint16_t slot;
     bool believed;
 };
 

@@ -91,7 +91,7 @@ static bool suite_from_pb(const Pb__Suite *pb, struct suite *out)
 static Pb__Selector **selectors_to_pb(struct arena *a, const struct selector_list *list)
 {
     size_t n = list->n;
-    Pb__Selector **out = arena_alloc(a, n * sizeof *out);
+    Pb__Selector **out = arena_alloc(a, n * sizeof(Pb__Selector *));
     Pb__Selector *pb = arena_alloc(a, n * sizeof *pb);
 
     if (!out || !pb)

@@ -3,11 +3,11 @@
  * A turn of the core. The event is taken apart first: a frame is opened and its sender
  * judged (core_peers.c), a group of records is joined into the table (core_log.c), a page
  * of a pull is merged (core_pull.c). Each record that changed is a RECORD effect at once,
- * for the dataplane. Then come the things that follow from where we now stand: is something
- * lacking, and whom to ask (core_pull.c); are we synced; may an epoch be asked for
- * (core_epoch.c); did a member die. Last, unless more events of this loop turn are to come,
- * the turn's shared output leaves in this order: one JOURNAL batch, our records as Updates,
- * one Announce (core_out.c); and the barriers that are satisfied or overdue open
+ * for the dataplane. Unless more events of this loop turn are to come, there follows what
+ * follows from where we now stand: is something lacking, and whom to ask (core_pull.c); are
+ * we synced; may an epoch be asked for (core_epoch.c); did a member die. Then the turn's
+ * shared output leaves in this order: one JOURNAL batch, our records as Updates, one
+ * Announce (core_out.c). Last, the barriers that are satisfied or overdue open
  * (core_barrier.c). So an Announce, which is the ack, never leaves before the RECORD effects
  * that it speaks for.
  *
@@ -183,7 +183,19 @@ static void take_event(struct sync_core *core, const struct sync_event *ev)
     }
 }
 
-struct sync_effects sync_step(struct sync_core *core, const struct sync_event *event, struct now now)
+/* What follows from where we now stand; then the turn's shared output. */
+static void end_turn(struct sync_core *core)
+{
+    pull_step(core);
+    synced_step(core);
+    epoch_step(core);
+    peers_tell(core);
+    out_flush(core);
+    barrier_step(core);
+}
+
+struct sync_effects sync_step(struct sync_core *core, const struct sync_event *event,
+                              struct now now)
 {
     uint64_t pause_us = now.mono_us > core->now.mono_us ? now.mono_us - core->now.mono_us : 0;
 
@@ -192,14 +204,8 @@ struct sync_effects sync_step(struct sync_core *core, const struct sync_event *e
     if (pause_us > ms_us(core->config.dead_ms) / 2)
         peers_stall(core, pause_us);
     take_event(core, event);
-    pull_step(core);
-    synced_step(core);
-    epoch_step(core);
-    peers_tell(core);
-    barrier_acks(core);
     if (!event->more)
-        out_flush(core);
-    barrier_step(core);
+        end_turn(core);
     return (struct sync_effects){core->fx, core->n_fx};
 }
 

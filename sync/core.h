@@ -9,19 +9,21 @@
 #include "sync/sync.h"
 
 enum {
-    ANNOUNCE_EVERY_MS = 100,      /* at the latest */
-    ANNOUNCE_BARRIER_MS = 20,     /* at the latest while a barrier waits: a lost Update shows sooner */
-    HEARSAY_GRACE_MS = 30,        /* a third member's vector may be ahead of what is under way to us */
-    PULL_TIMEOUT_MS = 3000,       /* the transport reports failures sooner */
-    PULL_RETRY_MS = 50,           /* after a failed pull */
-    PULL_IDLE_MS = 500,           /* after one that brought nothing */
+    ANNOUNCE_EVERY_MS = 100,  /* at the latest */
+    ANNOUNCE_BARRIER_MS = 20, /* at the latest while a barrier waits: a lost Update shows sooner */
+    HEARSAY_GRACE_MS = 30,    /* a third member's vector may be ahead of what is under way to us */
+    PULL_TIMEOUT_MS = 3000,   /* the transport reports failures sooner */
+    PULL_RETRY_MS = 50,       /* after a failed pull */
+    PULL_BACKLOG = 32,        /* batches under way to the disk: pages wait beyond that */
+    PULL_IDLE_MS = 500,       /* after one that brought nothing */
     SNAPSHOT_IDLE_MS = 5000,
     SNAPSHOTS_MAX = 4,
-    PAGE_BYTES = 96 * 1024,       /* of records in a pull page or an Update */
-    CANDIDATES_MAX = 4,           /* unproven incarnations remembered per member */
-    UNSYNCED_MS = 1000,           /* lacking something for so long ends being synced */
-    ENDPOINT_KEEP_MS = 86400000,  /* an endpoint record whose Child SA is unknown */
+    PAGE_BYTES = 96 * 1024,      /* of records in a pull page or an Update */
+    CANDIDATES_MAX = 4,          /* unproven incarnations remembered per member */
+    UNSYNCED_MS = 1000,          /* lacking something for so long ends being synced */
+    ENDPOINT_KEEP_MS = 86400000, /* an endpoint record whose Child SA is unknown */
     EPOCH_RAISE_EVERY_MS = 1000,
+    REFUSAL_TOLD_EVERY_MS = 60000, /* a log line per reason */
 };
 
 /* An incarnation that sent authentic frames but none yet that names ours. */
@@ -32,27 +34,27 @@ struct candidate {
 
 /* What its last Announce leaves us to fetch. */
 struct lack {
-    size_t entries;     /* log positions that it has and we do not */
-    bool direct;        /* its own log is among them: lost, not under way */
+    size_t entries; /* log positions that it has and we do not */
+    bool direct;    /* its own log is among them: lost, not under way */
     uint64_t since_us;
 };
 
 struct peer {
     uint16_t slot;
     bool believed;
-    struct id128 incarnation; /* while believed */
+    struct id128 incarnation;       /* while believed */
     struct frame_window windows[3]; /* by channel - 1 */
     struct candidate candidates[CANDIDATES_MAX];
     size_t n_candidates;
     struct id128 *retired; /* every incarnation that was believed before */
     size_t n_retired, cap_retired;
-    uint64_t heard_us;     /* its last believed frame */
-    uint64_t heard_any_us; /* the same at any live member */
-    bool announced;        /* the fields below are of this incarnation */
-    uint64_t announce_number; /* frame number of the last Announce */
-    struct codec_announce says; /* owned */
+    uint64_t heard_us;                  /* its last believed frame */
+    uint64_t heard_any_us;              /* the same at any live member */
+    bool announced;                     /* the fields below are of this incarnation */
+    uint64_t announce_number;           /* frame number of the last Announce */
+    struct codec_announce says;         /* owned */
     uint64_t pending_ack, pending_head; /* our log as it said, and its head then */
-    uint64_t acked;        /* our log, once our vector covered that head */
+    uint64_t acked;                     /* our log, once our vector covered that head */
     struct lack lack;
     uint64_t pull_failed_us;
     enum member_state told; /* the state last reported by a MEMBER effect */
@@ -63,20 +65,23 @@ struct unsent { /* a record of our own log that waits for the next Update */
     bool group_start;
 };
 
+struct fence { /* an IKE SA of a held-back group: this term must not be overtaken */
+    uint64_t spi;
+    struct term term;
+    uint8_t state; /* as we left it */
+};
+
 struct barrier {
     uint64_t id, ticket, seq; /* wanted: journaled, and acknowledged up to */
     uint64_t started_us;
-    struct fence {
-        uint64_t spi;
-        struct term term;
-        uint8_t state; /* as we left it */
-    } *fences; /* the IKE SAs of the group: these terms must not be overtaken */
+    struct fence *fences;
     size_t n_fences;
 };
 
 struct pull {
     bool active;
     bool progress; /* it brought something */
+    bool due;      /* the next page is to be asked for */
     struct peer *from;
     struct id128 incarnation;
     uint64_t request, nonce, snapshot, cursor;
@@ -84,7 +89,7 @@ struct pull {
 };
 
 struct snapshot { /* what a puller pages through */
-    uint64_t id; /* 0: free */
+    uint64_t id;  /* 0: free */
     struct id128 requester;
     uint64_t used_us;
     struct held **held;
@@ -128,8 +133,8 @@ struct sync_core {
     uint64_t announced_us;
 
     /* epochs (core_epoch.c) */
-    uint32_t epoch;             /* granted */
-    uint32_t epoch_asked;       /* in the journal's hands, 0 none */
+    uint32_t epoch;       /* granted */
+    uint32_t epoch_asked; /* in the journal's hands, 0 none */
     uint64_t epoch_ticket, epoch_asked_us;
     uint32_t epochs_seen[SLOT_MAX + 1];
     bool epoch_exhausted_told;
@@ -144,6 +149,7 @@ struct sync_core {
     uint64_t lacking_since_us; /* 0: nothing is lacking */
     enum member_state told;
     struct sync_stats stats;
+    uint64_t refusal_told_us[REFUSED_COUNT];
 };
 
 static inline uint64_t ms_us(uint64_t ms)
@@ -161,7 +167,8 @@ bool array_room(void *array, size_t n, size_t *cap, size_t size);
 /* ---- core_out.c: effects, journal batch, Updates ---- */
 void out_begin(struct sync_core *core); /* gives back what the last step lent */
 void out_free(struct sync_core *core);
-struct sync_effect *out_add(struct sync_core *core, enum sync_effect_kind kind); /* NULL: no memory */
+struct sync_effect *out_add(struct sync_core *core,
+                            enum sync_effect_kind kind); /* NULL: no memory */
 void out_record(struct sync_core *core, struct held *held);
 /* Seals a message; {NULL, 0} when it cannot be. Lives until the next step. */
 struct slice out_seal(struct sync_core *core, enum frame_channel channel, uint16_t to_slot,
@@ -218,7 +225,7 @@ void synced_step(struct sync_core *core);
 /* The caller sets what it waits for; NULL when out of memory. Not across another add. */
 struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *const *group,
                             size_t n);
-void barrier_acks(struct sync_core *core); /* our vector or theirs moved */
+void barrier_ack(const struct sync_core *core, struct peer *p); /* our vector or its ack moved */
 void barrier_step(struct sync_core *core);
 void barrier_free(struct sync_core *core);
 

@@ -5,18 +5,10 @@
 #include "sync/core.h"
 #include "sync/join.h"
 
-static void drop(struct sync_core *core, size_t i)
-{
-    free(core->barriers[i].fences);
-    core->n_barriers--;
-    for (; i < core->n_barriers; i++)
-        core->barriers[i] = core->barriers[i + 1];
-}
-
 void barrier_free(struct sync_core *core)
 {
-    while (core->n_barriers)
-        drop(core, core->n_barriers - 1);
+    for (size_t i = 0; i < core->n_barriers; i++)
+        free(core->barriers[i].fences);
     free(core->barriers);
 }
 
@@ -32,20 +24,17 @@ struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *
         return NULL;
     for (size_t i = 0; i < n; i++)
         if (group[i] && group[i]->kind == RECORD_IKE)
-            b.fences[b.n_fences++] = (struct fence){
-                record_key(group[i]), group[i]->ike.term, group[i]->ike.state};
+            b.fences[b.n_fences++] =
+                (struct fence){record_key(group[i]), group[i]->ike.term, group[i]->ike.state};
     core->barriers[core->n_barriers] = b;
     return &core->barriers[core->n_barriers++];
 }
 
-void barrier_acks(struct sync_core *core)
+void barrier_ack(const struct sync_core *core, struct peer *p)
 {
-    for (size_t i = 0; i < core->n_peers; i++) {
-        struct peer *p = &core->peers[i];
-        if (p->announced && p->pending_ack > p->acked &&
-            log_applied(core, &p->incarnation) >= p->pending_head)
-            p->acked = p->pending_ack;
-    }
+    if (p->announced && p->pending_ack > p->acked &&
+        log_applied(core, &p->incarnation) >= p->pending_head)
+        p->acked = p->pending_ack;
 }
 
 /* Has another term taken one of the SAs, or a deletion that was not ours? */
@@ -71,13 +60,13 @@ static void name_laggards(const struct sync_core *core, const struct barrier *b,
             fx->laggards[fx->n_laggards++] = core->peers[i].slot;
 }
 
-static void finish(struct sync_core *core, size_t i, bool timed_out, bool superseded)
+/* False when there is no memory to tell: then again at the next step. */
+static bool finish(struct sync_core *core, const struct barrier *b, bool timed_out, bool superseded)
 {
-    const struct barrier *b = &core->barriers[i];
     struct sync_effect *fx = out_add(core, SYNC_FX_BARRIER);
 
     if (!fx)
-        return; /* again at the next step */
+        return false;
     fx->barrier = b->id;
     fx->timed_out = timed_out;
     fx->superseded = superseded;
@@ -88,29 +77,38 @@ static void finish(struct sync_core *core, size_t i, bool timed_out, bool supers
     core->stats.barrier_timeouts += timed_out;
     for (size_t k = 0; k < fx->n_laggards; k++)
         log_warn("sync", "a barrier timed out: member %u has not acknowledged", fx->laggards[k]);
-    drop(core, i);
+    return true;
+}
+
+/* Where it stands, told if that is the end; true when it is. */
+static bool judge(struct sync_core *core, const struct barrier *b, uint64_t all_acked)
+{
+    if (overtaken(core, b))
+        return finish(core, b, false, true);
+    if (b->ticket <= core->journaled && b->seq <= all_acked)
+        return finish(core, b, false, false);
+    if (since_us(core, b->started_us) >= ms_us(core->config.barrier_timeout_ms))
+        return finish(core, b, true, false);
+    return false;
 }
 
 void barrier_step(struct sync_core *core)
 {
     uint64_t all_acked = UINT64_MAX;
-    size_t i = 0;
+    size_t kept = 0;
 
     if (core->n_barriers == 0)
         return;
-    barrier_acks(core);
-    for (size_t k = 0; k < core->n_peers; k++)
+    for (size_t k = 0; k < core->n_peers; k++) {
+        barrier_ack(core, &core->peers[k]);
         if (peer_live(core, &core->peers[k]) && core->peers[k].acked < all_acked)
             all_acked = core->peers[k].acked;
-    while (i < core->n_barriers) {
-        const struct barrier *b = &core->barriers[i];
-        size_t n = core->n_barriers;
-        if (overtaken(core, b))
-            finish(core, i, false, true);
-        else if (b->ticket <= core->journaled && b->seq <= all_acked)
-            finish(core, i, false, false);
-        else if (since_us(core, b->started_us) >= ms_us(core->config.barrier_timeout_ms))
-            finish(core, i, true, false);
-        i += core->n_barriers == n;
     }
+    for (size_t i = 0; i < core->n_barriers; i++) {
+        if (judge(core, &core->barriers[i], all_acked))
+            free(core->barriers[i].fences);
+        else
+            core->barriers[kept++] = core->barriers[i];
+    }
+    core->n_barriers = kept;
 }

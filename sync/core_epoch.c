@@ -63,8 +63,7 @@ static uint32_t wanted(const struct sync_core *core)
         return seen + 1;
     }
     /* Others remember more than our journal did (it was rolled back): move past it. */
-    if (seen > core->epoch &&
-        since_us(core, core->epoch_asked_us) >= ms_us(EPOCH_RAISE_EVERY_MS))
+    if (seen > core->epoch && since_us(core, core->epoch_asked_us) >= ms_us(EPOCH_RAISE_EVERY_MS))
         return seen + 1;
     return 0;
 }

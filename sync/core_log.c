@@ -49,7 +49,8 @@ static bool lineage_deleted(const struct sync_core *core, const struct id128 *li
 {
     bool deleted = false;
 
-    for (struct entry *e = table_lineage_first(core->table, lineage); e; e = table_lineage_next(e)) {
+    for (struct entry *e = table_lineage_first(core->table, lineage); e;
+         e = table_lineage_next(e)) {
         if (e->held->r->kind != RECORD_IKE)
             continue;
         if (record_state(e->held->r) != SA_DELETED)

@@ -81,7 +81,7 @@ void out_record(struct sync_core *core, struct held *held)
 {
     struct sync_effect *fx;
 
-    if (!array_room(&core->fx_held, core->n_fx_held, &core->cap_fx_held, sizeof *core->fx_held))
+    if (!array_room(&core->fx_held, core->n_fx_held, &core->cap_fx_held, sizeof(struct held *)))
         return;
     fx = out_add(core, SYNC_FX_RECORD);
     if (!fx)
@@ -113,7 +113,8 @@ struct slice out_seal(struct sync_core *core, enum frame_channel channel, uint16
 
     if (rc == ERR_OK) {
         b = lend(core, n + FRAME_OVERHEAD_BYTES);
-        rc = b ? frame_seal(core->box, channel, to_slot, reply_to, core->plain_out, n, b) : ERR_NOMEM;
+        rc = b ? frame_seal(core->box, channel, to_slot, reply_to, core->plain_out, n, b)
+               : ERR_NOMEM;
         wipe(core->plain_out, n);
     }
     if (rc == ERR_OK) {
@@ -164,7 +165,7 @@ void out_journal(struct sync_core *core, const struct record *r)
     struct sync_batch *b = out_journal_batch(core);
     struct record *copy = b ? record_clone(r) : NULL;
 
-    if (!copy || !array_room(&b->records, b->n_records, &core->cap_batch, sizeof *b->records)) {
+    if (!copy || !array_room(&b->records, b->n_records, &core->cap_batch, sizeof(struct record *))) {
         record_free(copy);
         log_error("sync", "out of memory: a record is not journalled");
         core->journal_torn = true;
@@ -196,7 +197,8 @@ static void batch_vector(struct sync_core *core)
         struct origin *o = table_origin_at(core->table, i);
         if (!o->changed)
             continue;
-        core->batch->vector[core->batch->n_vector++] = (struct sync_position){o->id, o->slot, o->seq};
+        core->batch->vector[core->batch->n_vector++] =
+            (struct sync_position){o->id, o->slot, o->seq};
         o->changed = false;
     }
 }
@@ -252,9 +254,8 @@ static size_t next_update(const struct sync_core *core, size_t at, size_t *n_gro
             group_bytes += out_size_bound(core->unsent[end].held->r);
             end++;
         } while (end < core->n_unsent && !core->unsent[end].group_start);
-        if (*n_groups &&
-            (bytes + group_bytes > PAGE_BYTES ||
-             core->unsent[at + n].held->r->seq != core->unsent[at].held->r->seq + n))
+        if (*n_groups && (bytes + group_bytes > PAGE_BYTES ||
+                          core->unsent[at + n].held->r->seq != core->unsent[at].held->r->seq + n))
             break;
         bytes += group_bytes;
         n = end - at;
@@ -270,7 +271,7 @@ static void publish_update(struct sync_core *core, size_t at, size_t n, size_t n
 
     m.update.origin = core->incarnation;
     m.update.first_seq = core->unsent[at].held->r->seq;
-    m.update.records = calloc(n, sizeof *m.update.records);
+    m.update.records = calloc(n, sizeof(struct record *));
     m.update.group_sizes = calloc(n_groups, sizeof *m.update.group_sizes);
     m.update.n_records = n;
     m.update.n_groups = n_groups;

@@ -180,10 +180,20 @@ static bool names_us(const struct sync_core *core, const struct codec_message *m
     return false;
 }
 
-static void refuse(struct sync_core *core, enum frame_refusal why)
+/* Counted, and told now and then: a wrong key or member list shows here. Whoever has just
+ * started is unproven to all for a moment, so that is not worth a line. */
+static void refuse(struct sync_core *core, enum frame_refusal why, const struct frame_header *h)
 {
+    uint64_t *told_us = &core->refusal_told_us[why];
+
     core->stats.frames_refused++;
     core->stats.refused_by_reason[why]++;
+    if (why == REFUSED_UNPROVEN ||
+        (*told_us && since_us(core, *told_us) < ms_us(REFUSAL_TOLD_EVERY_MS)))
+        return;
+    *told_us = core->now.mono_us;
+    log_warn("sync", "a frame that claims slot %u is refused: %s", h->slot,
+             frame_refusal_text(why));
 }
 
 static bool belongs(enum frame_channel channel, enum codec_kind kind)
@@ -201,9 +211,10 @@ static bool belongs(enum frame_channel channel, enum codec_kind kind)
 
 /* Opens a frame of one channel and decides whether its sender is believed; FRAME_TAKEN with
  * *from and *m (caller: codec_message_free), or the reason why not. */
-static enum frame_refusal take(struct sync_core *core, struct slice bytes, const struct frame_header *h,
-                               enum frame_channel channel, const struct frame_binding *reply_to,
-                               struct peer **from, struct codec_message *m)
+static enum frame_refusal take(struct sync_core *core, struct slice bytes,
+                               const struct frame_header *h, enum frame_channel channel,
+                               const struct frame_binding *reply_to, struct peer **from,
+                               struct codec_message *m)
 {
     struct peer *p = peers_find(core, h->slot);
     enum frame_refusal why;
@@ -277,6 +288,7 @@ static void on_announce(struct sync_core *core, struct peer *p, uint64_t number,
         if (id128_equal(&p->says.applied[i].origin, &core->incarnation) &&
             p->says.applied[i].seq <= core->self->seq)
             p->pending_ack = p->says.applied[i].seq;
+    barrier_ack(core, p);
     epoch_saw(core, p->slot, p->says.epoch);
     for (size_t i = 0; i < p->says.n_epochs; i++)
         epoch_saw(core, p->says.epochs[i].slot, p->says.epochs[i].epoch);
@@ -313,7 +325,7 @@ void peers_frame(struct sync_core *core, struct slice bytes)
     if (why == FRAME_TAKEN)
         why = take(core, bytes, &h, FRAME_PUB, NULL, &from, &m);
     if (why != FRAME_TAKEN) {
-        refuse(core, why);
+        refuse(core, why, &h);
         return;
     }
     if (m.kind == CODEC_ANNOUNCE)
@@ -323,7 +335,7 @@ void peers_frame(struct sync_core *core, struct slice bytes)
     else if (id128_equal(&m.update.origin, &from->incarnation))
         log_update(core, from, &m.update);
     else
-        refuse(core, REFUSED_PAYLOAD);
+        refuse(core, REFUSED_PAYLOAD, &h);
     codec_message_free(&m);
 }
 
@@ -352,7 +364,7 @@ void peers_request(struct sync_core *core, struct slice bytes, uint64_t request)
         why = REFUSED_UNPROVEN;
     }
     if (why != FRAME_TAKEN) {
-        refuse(core, why);
+        refuse(core, why, &h);
         reply_nothing(core, request);
         return;
     }
@@ -375,14 +387,13 @@ void peers_reply(struct sync_core *core, struct slice bytes, uint64_t request)
         return;
     }
     why = frame_peek(core->box, bytes, &h);
-    if (why == FRAME_TAKEN &&
-        (h.to_slot != core->config.slot || h.slot != core->pull.from->slot ||
-         !id128_equal(&h.incarnation, &core->pull.incarnation)))
+    if (why == FRAME_TAKEN && (h.to_slot != core->config.slot || h.slot != core->pull.from->slot ||
+                               !id128_equal(&h.incarnation, &core->pull.incarnation)))
         why = REFUSED_SENDER;
     if (why == FRAME_TAKEN)
         why = take(core, bytes, &h, FRAME_REPLY, &binding, &from, &m);
     if (why != FRAME_TAKEN) {
-        refuse(core, why);
+        refuse(core, why, &h);
         pull_fail(core);
         return;
     }
@@ -400,11 +411,11 @@ static size_t heard_by_us(const struct sync_core *core, struct codec_heard *out)
         const struct peer *p = &core->peers[i];
         uint64_t age_ms = since_us(core, p->heard_us) / 1000;
         if (p->believed)
-            out[n++] = (struct codec_heard){p->slot, p->incarnation,
-                                            age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms, true};
+            out[n++] = (struct codec_heard){
+                p->incarnation, age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms, p->slot, true};
         for (size_t k = 0; k < p->n_candidates; k++)
             if (since_us(core, p->candidates[k].heard_us) < 4 * ms_us(core->config.dead_ms))
-                out[n++] = (struct codec_heard){p->slot, p->candidates[k].incarnation, 0, false};
+                out[n++] = (struct codec_heard){p->candidates[k].incarnation, 0, p->slot, false};
     }
     return n;
 }
@@ -413,9 +424,9 @@ static size_t epochs_known(const struct sync_core *core, struct codec_epoch *out
 {
     size_t n = 0;
 
-    for (uint16_t slot = 0; slot <= SLOT_MAX; slot++)
+    for (unsigned slot = 0; slot <= SLOT_MAX; slot++)
         if (core->epochs_seen[slot])
-            out[n++] = (struct codec_epoch){slot, core->epochs_seen[slot]};
+            out[n++] = (struct codec_epoch){(uint16_t)slot, core->epochs_seen[slot]};
     return n;
 }
 

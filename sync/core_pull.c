@@ -25,7 +25,8 @@ void pull_look(struct sync_core *core, struct peer *p)
     }
     for (size_t i = 0; i < p->says.n_applied; i++) {
         const struct log_position *at = &p->says.applied[i];
-        if (id128_equal(&at->origin, &core->incarnation) || id128_equal(&at->origin, &p->incarnation))
+        if (id128_equal(&at->origin, &core->incarnation) ||
+            id128_equal(&at->origin, &p->incarnation))
             continue;
         p->lack.entries += at->seq > log_applied(core, &at->origin);
     }
@@ -73,6 +74,7 @@ static void ask(struct sync_core *core)
     struct sync_effect *fx;
     struct slice sealed;
 
+    core->pull.due = false;
     core->pull.nonce = rng_u64(&core->rng);
     core->pull.request = ++core->next_request;
     core->pull.sent_us = core->now.mono_us;
@@ -107,6 +109,11 @@ void pull_step(struct sync_core *core)
 {
     struct peer *from;
 
+    if (core->pull.active && core->pull.due) {
+        if (core->journal_failed || core->last_ticket < core->journaled + PULL_BACKLOG)
+            ask(core); /* else the disk is the slower one: it sets the pace */
+        return;
+    }
     if (core->pull.active && since_us(core, core->pull.sent_us) > ms_us(PULL_TIMEOUT_MS))
         pull_fail(core);
     if (!core->recovered || core->pull.active || core->now.mono_us < core->pull_retry_us)
@@ -135,7 +142,7 @@ void pull_page(struct sync_core *core, struct codec_pull_reply *page)
     if (page->more && page->next_cursor > core->pull.cursor) {
         core->pull.snapshot = page->snapshot;
         core->pull.cursor = page->next_cursor;
-        ask(core);
+        core->pull.due = true;
         return;
     }
     if (page->more) { /* going nowhere */
@@ -189,7 +196,7 @@ static bool snapshot_fill(struct sync_core *core, struct snapshot *s,
         for (; e && e->held->r->seq > from; e = e->log_prev)
             first = e;
         for (e = first; e; e = e->log_next) {
-            if (!array_room(&s->held, s->n, &cap, sizeof *s->held))
+            if (!array_room(&s->held, s->n, &cap, sizeof(struct held *)))
                 return false;
             s->held[s->n++] = held_ref(e->held);
         }
@@ -266,7 +273,7 @@ void pull_answer(struct sync_core *core, struct peer *from, const struct codec_p
 
     if (s && q->cursor <= s->n) {
         /* A record takes more than 64 bytes of a page. */
-        m.pull_reply.records = calloc(PAGE_BYTES / 64, sizeof *m.pull_reply.records);
+        m.pull_reply.records = calloc(PAGE_BYTES / 64, sizeof(struct record *));
         s->used_us = core->now.mono_us;
         if (m.pull_reply.records)
             fill_page(s, q->cursor, &m.pull_reply);
@@ -307,8 +314,8 @@ static bool covers_all(const struct sync_core *core)
     if (core->n_peers == 0)
         return true;
     return heard == core->n_peers ||
-           (heard && (core->synced ||
-                      since_us(core, core->started_us) > 2 * ms_us(core->config.dead_ms)));
+           (heard &&
+            (core->synced || since_us(core, core->started_us) > 2 * ms_us(core->config.dead_ms)));
 }
 
 void synced_step(struct sync_core *core)

@@ -37,7 +37,8 @@ static const struct {
 #undef REFUSAL
 };
 
-_Static_assert(REFUSED_COUNT == sizeof ((struct sync_stats *)0)->refused_by_reason / sizeof(uint64_t),
+_Static_assert(REFUSED_COUNT ==
+                   sizeof((struct sync_stats *)0)->refused_by_reason / sizeof(uint64_t),
                "sync_stats counts every reason");
 
 const char *frame_refusal_text(enum frame_refusal r)

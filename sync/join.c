@@ -43,7 +43,7 @@ static void normalise_ike(struct ike_record *r)
     struct secret *keys[] = {&r->sk_d,  &r->sk_ai, &r->sk_ar, &r->sk_ei,
                              &r->sk_er, &r->sk_pi, &r->sk_pr};
 
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         secret_wipe(keys[i]);
     blob_free(&r->our_request);
     blob_free(&r->our_request_state);
@@ -122,6 +122,19 @@ static int64_t max_i64(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+static bool child_clash(const struct child_record *a, const struct child_record *b)
+{
+    return a->spi_out != b->spi_out || !id128_equal(&a->lineage, &b->lineage);
+}
+
+/* Of two that clash: whose name the tombstone bears. */
+static int clash_order(const struct child_record *a, const struct child_record *b)
+{
+    int order = memcmp(a->lineage.b, b->lineage.b, ID_BYTES);
+
+    return order ? order : a->spi_out > b->spi_out ? 1 : -1;
+}
+
 /* Which of the two wins whole: > 0 for a, < 0 for b, 0 for either. */
 static int winner_of(const struct record *a, const struct record *b)
 {
@@ -132,16 +145,12 @@ static int winner_of(const struct record *a, const struct record *b)
         if (order == 0 && a->ike.revision != b->ike.revision)
             order = a->ike.revision > b->ike.revision ? 1 : -1;
     } else if (a->kind == RECORD_CHILD) {
-        order = (int)a->child.state - (int)b->child.state;
+        if (child_clash(&a->child, &b->child))
+            order = clash_order(&a->child, &b->child);
     } else if (a->endpoint.move != b->endpoint.move) {
         order = a->endpoint.move > b->endpoint.move ? 1 : -1;
     }
     return order;
-}
-
-static bool child_clash(const struct child_record *a, const struct child_record *b)
-{
-    return a->spi_out != b->spi_out || !id128_equal(&a->lineage, &b->lineage);
 }
 
 /* Raises in `r` all that only rises, from `other`. */

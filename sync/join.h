@@ -40,7 +40,7 @@ void record_normalise(struct record *r);
 
 /* Within a kind: our SPI of the IKE SA, or spi_in. */
 uint64_t record_key(const struct record *r);
-uint8_t record_state(const struct record *r); /* enum sa_state; endpoints are installed */
+uint8_t record_state(const struct record *r);        /* enum sa_state; endpoints are installed */
 int64_t record_not_after_ms(const struct record *r); /* INT64_MAX for endpoints */
 const struct id128 *record_lineage(const struct record *r); /* NULL for endpoints */
 

@@ -8,9 +8,9 @@
 #include "sync/join.h"
 
 enum {
-    FIRST_BUCKETS = 256,  /* a power of two */
-    SWEEP_PARTS = 128,    /* a whole sweep takes so many calls */
-    SWEEP_LEAST = 64,     /* buckets looked at in a call, at least */
+    FIRST_BUCKETS = 256, /* a power of two */
+    SWEEP_PARTS = 128,   /* a whole sweep takes so many calls */
+    SWEEP_LEAST = 64,    /* buckets looked at in a call, at least */
 };
 
 struct table {
@@ -68,10 +68,10 @@ static size_t key_bucket(size_t n_buckets, uint8_t kind, uint64_t key)
 
 static size_t lineage_bucket(size_t n_buckets, const struct id128 *lineage)
 {
-    uint64_t x;
+    uint64_t half[2];
 
-    memcpy(&x, lineage->b, sizeof x);
-    return mix(x) & (n_buckets - 1);
+    memcpy(half, lineage->b, sizeof half);
+    return mix(half[0] ^ mix(half[1])) & (n_buckets - 1);
 }
 
 static void link_key(struct table *t, struct entry *e)

@@ -42,8 +42,8 @@ struct stretch {
 struct origin {
     struct id128 id;
     uint16_t slot;
-    bool changed; /* seq rose since the journal was last told */
-    uint64_t seq; /* all up to here is applied */
+    bool changed;                    /* seq rose since the journal was last told */
+    uint64_t seq;                    /* all up to here is applied */
     struct stretch ahead[AHEAD_MAX]; /* applied beyond gaps; ascending, apart */
     size_t n_ahead;
     struct entry *first, *last;

@@ -49,7 +49,7 @@ struct db {
     sqlite3_stmt *prepared[STATEMENTS];
     struct journal_seal *seal;
     uint16_t slot;
-    uint8_t *plain; /* BODY_MAX, secret_alloc'ed */
+    uint8_t *plain;  /* BODY_MAX, secret_alloc'ed */
     uint8_t *sealed; /* BODY_MAX + SEAL_OVERHEAD_BYTES */
 };
 
@@ -290,11 +290,11 @@ int db_open(const struct store_options *o, struct db **out, bool *fresh)
     db->sealed = malloc(BODY_MAX + SEAL_OVERHEAD_BYTES);
     rc = db->plain && db->sealed ? private_file(o->path) : ERR_NOMEM;
     if (rc == ERR_OK)
-        rc = err_of(db,
-                    sqlite3_open_v2(o->path, &db->sql,
-                                    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-                                    NULL),
-                    "cannot open");
+        rc = err_of(
+            db,
+            sqlite3_open_v2(o->path, &db->sql,
+                            SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL),
+            "cannot open");
     if (rc == ERR_OK)
         rc = run(db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL;"
                      "PRAGMA synchronous=FULL; PRAGMA secure_delete=ON;"
@@ -385,7 +385,7 @@ static int read_records(struct db *db, struct sync_recovery *recovery)
         return rc;
     sqlite3_bind_int64(st, 1, now_read().wall_ms);
     while (rc == ERR_OK && (step = sqlite3_step(st)) == SQLITE_ROW) {
-        if (!room(&recovery->records, recovery->n_records, &cap, sizeof *recovery->records))
+        if (!room(&recovery->records, recovery->n_records, &cap, sizeof(struct record *)))
             rc = ERR_NOMEM;
         else
             rc = read_record(db, st, &recovery->records[recovery->n_records]);

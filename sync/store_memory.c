@@ -53,7 +53,8 @@ static int write_record(struct memory_disk *disk, struct record **r)
     struct record **more;
 
     for (size_t i = 0; i < disk->n_records; i++)
-        if (disk->records[i]->kind == (*r)->kind && record_key(disk->records[i]) == record_key(*r)) {
+        if (disk->records[i]->kind == (*r)->kind &&
+            record_key(disk->records[i]) == record_key(*r)) {
             record_free(disk->records[i]);
             disk->records[i] = *r;
             *r = NULL;
@@ -180,9 +181,9 @@ static int read_rest(const struct memory_disk *disk, uint16_t own_slot, struct s
         return ERR_NOMEM;
     for (size_t i = 0; i < disk->n_vector; i++)
         r->vector[r->n_vector++] = disk->vector[i];
-    for (uint16_t slot = 0; slot <= SLOT_MAX; slot++)
+    for (unsigned slot = 0; slot <= SLOT_MAX; slot++)
         if (slot != own_slot && disk->epochs[slot])
-            r->epochs[r->n_epochs++] = (struct sync_epoch){slot, disk->epochs[slot]};
+            r->epochs[r->n_epochs++] = (struct sync_epoch){(uint16_t)slot, disk->epochs[slot]};
     return ERR_OK;
 }
 

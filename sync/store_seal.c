@@ -61,8 +61,8 @@ static int wrap_context(const struct cluster_key *key, const char *cluster, uint
 {
     struct slice info = {(const uint8_t *)wrap_label, sizeof wrap_label - 1};
     uint8_t derived[32];
-    int rc = crypto_hkdf(HASH_SHA256, secret_slice(&key->key), (struct slice){NULL, 0}, info, derived,
-                         sizeof derived);
+    int rc = crypto_hkdf(HASH_SHA256, secret_slice(&key->key), (struct slice){NULL, 0}, info,
+                         derived, sizeof derived);
 
     *gcm = rc == ERR_OK ? gcm_new((struct slice){derived, sizeof derived}) : NULL;
     wipe(derived, sizeof derived);
@@ -135,8 +135,8 @@ int journal_seal_row(struct journal_seal *s, uint8_t kind, uint64_t key, const u
     return rc;
 }
 
-int journal_open_row(struct journal_seal *s, uint8_t kind, uint64_t key, const uint8_t *in, size_t n,
-                     uint8_t *out, size_t *n_out)
+int journal_open_row(struct journal_seal *s, uint8_t kind, uint64_t key, const uint8_t *in,
+                     size_t n, uint8_t *out, size_t *n_out)
 {
     uint8_t aad[ROW_AAD_BYTES];
 

@@ -33,7 +33,7 @@ int journal_unwrap(const uint8_t in[WRAPPED_KEY_BYTES], const struct cluster_key
 int journal_seal_row(struct journal_seal *s, uint8_t kind, uint64_t key, const uint8_t *in,
                      size_t n, uint8_t *out);
 /* out has room for n; *n_out gets n - SEAL_OVERHEAD_BYTES. */
-int journal_open_row(struct journal_seal *s, uint8_t kind, uint64_t key, const uint8_t *in, size_t n,
-                     uint8_t *out, size_t *n_out);
+int journal_open_row(struct journal_seal *s, uint8_t kind, uint64_t key, const uint8_t *in,
+                     size_t n, uint8_t *out, size_t *n_out);
 
 #endif

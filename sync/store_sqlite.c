@@ -171,7 +171,8 @@ static int sqlite_submit(struct store *store, struct sync_batch *batch)
     }
     pthread_mutex_unlock(&s->lock);
     if (rc != ERR_OK) {
-        log_error("journal", "too much waits for the disk: nothing more is journalled until restart");
+        log_error("journal",
+                  "too much waits for the disk: nothing more is journalled until restart");
         sync_batch_free(batch);
     }
     return rc;
@@ -228,8 +229,8 @@ static int set_aside(const char *path)
             return ERR_IO;
         }
     }
-    log_error("journal", "%s was unusable and is set aside as %s.aside-%lld; a new one is begun", path,
-              path, (long long)stamp);
+    log_error("journal", "%s was unusable and is set aside as %s.aside-%lld; a new one is begun",
+              path, path, (long long)stamp);
     return ERR_OK;
 }
 

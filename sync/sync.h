@@ -45,7 +45,7 @@ struct sync_config {
     size_t n_members;
     struct cluster_key keys[CLUSTER_KEYS_MAX]; /* the first seals; all open */
     size_t n_keys;
-    uint32_t dead_ms;            /* silence after which a member is dead */
+    uint32_t dead_ms; /* silence after which a member is dead */
     uint32_t barrier_timeout_ms;
 };
 
@@ -57,8 +57,8 @@ struct sync_epoch {
 
 /* What the journal held at start. The core takes the records (and frees them). */
 struct sync_recovery {
-    bool journal_empty;    /* a new journal, or one set aside */
-    uint32_t epoch;        /* highest epoch this slot ever used, 0 none */
+    bool journal_empty;        /* a new journal, or one set aside */
+    uint32_t epoch;            /* highest epoch this slot ever used, 0 none */
     struct sync_epoch *epochs; /* of the other slots; borrowed for the call */
     size_t n_epochs;
     struct record **records;
@@ -97,8 +97,9 @@ struct sync_forward {
 struct sync_event {
     enum sync_event_kind kind;
     /* More events of this loop turn follow: what many events can share (JOURNAL, Updates, the
-     * Announce) waits for the first event without `more`; FLUSH is one that does nothing else.
-     * RECORD effects never wait. With `more` left false every step lets out its own. */
+     * Announce, BARRIERs, whom to pull from) waits for the first event without `more`; FLUSH is
+     * one that does nothing else. RECORD, REPLY and FORWARDED never wait. With `more` left false
+     * every step lets out its own. */
     bool more;
     struct sync_recovery *recovery;
     struct slice bytes;
@@ -119,7 +120,7 @@ enum sync_effect_kind {
     SYNC_FX_REQUEST,    /* slot, request, bytes on REQ */
     SYNC_FX_REPLY,      /* request, bytes on REP; n = 0: refused, let the request go */
     SYNC_FX_BARRIER,    /* barrier; timed_out; superseded; laggards: slots that had not acknowledged
-                        * (our own among them when the journal is what lags) */
+                         * (our own among them when the journal is what lags) */
     SYNC_FX_FORWARDED,  /* forward: an IKE datagram another node passed to us (borrowed) */
     SYNC_FX_MEMBER,     /* slot, state: a member's liveness changed */
     SYNC_FX_EPOCH,      /* epoch: durable; encryption may use it from now on */
@@ -131,7 +132,7 @@ struct sync_batch { /* one transaction */
     size_t n_records;
     struct sync_position *vector; /* entries that changed */
     size_t n_vector;
-    uint32_t epoch; /* store as this slot's highest; 0: unchanged */
+    uint32_t epoch;            /* store as this slot's highest; 0: unchanged */
     struct sync_epoch *epochs; /* the same of other slots, as they are learnt */
     size_t n_epochs;
 };
@@ -174,7 +175,8 @@ struct sync_core *sync_new(const struct sync_config *config, const struct rng *r
 void sync_free(struct sync_core *core);
 
 /* The one way in. The effects belong to the core and live until the next call. */
-struct sync_effects sync_step(struct sync_core *core, const struct sync_event *event, struct now now);
+struct sync_effects sync_step(struct sync_core *core, const struct sync_event *event,
+                              struct now now);
 
 void sync_batch_free(struct sync_batch *batch);
 
@@ -194,9 +196,10 @@ struct sync_member_info {
     struct id128 incarnation;
     enum member_state state; /* our own: as we announce it */
     uint32_t epoch;
-    uint64_t head;           /* last number it gave out */
-    uint64_t lag_records;    /* of its log, how much the slowest of us lacks: head minus what we applied */
-    uint64_t last_seen_ms;   /* age; 0 for ourselves */
+    uint64_t head; /* last number it gave out */
+    uint64_t
+        lag_records; /* of its log, how much the slowest of us lacks: head minus what we applied */
+    uint64_t last_seen_ms; /* age; 0 for ourselves */
     uint64_t ike_sas, child_sas;
     uint8_t sa_digest[32];
 };
@@ -205,7 +208,8 @@ bool sync_member_live(const struct sync_core *core, uint16_t slot);
 bool sync_is_synced(const struct sync_core *core);
 uint32_t sync_epoch(const struct sync_core *core); /* granted; 0 none yet */
 struct id128 sync_incarnation(const struct sync_core *core);
-/* Order-free digest over all live (not deleted, not expired) records: SHA2-256 of keys and states. */
+/* Order-free digest over all live (not deleted, not expired) records: SHA2-256 of keys and states.
+ */
 void sync_digest(const struct sync_core *core, uint8_t out[32]);
 /* Says through the member state that this node is ready; the node decides. */
 void sync_set_ready(struct sync_core *core, bool ready);

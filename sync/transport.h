@@ -5,7 +5,7 @@
  * Threads: the library's threads only enqueue and call `wake`; the owner then
  * calls poll on the loop thread, which delivers what came. Sends may be called
  * on the loop thread only and never block; PUB drops what a slow peer does not
- * take, and the core repairs that. */
+ * take, and the core repairs that. A request may come twice. */
 #ifndef SYNC_TRANSPORT_H
 #define SYNC_TRANSPORT_H
 

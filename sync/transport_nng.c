@@ -8,8 +8,9 @@
  *
  * What nng does not do is done here. A peer that vanished without a TCP reset leaves a
  * subscription that is silent for ever: members announce themselves ten times a second, so
- * a pipe silent for SILENCE_MS is closed and dialled anew, and so is one on which a request
- * timed out. A REP context keeps its request until it is answered; one that nobody answers
+ * a pipe silent for SILENCE_MS is closed and dialled anew, and so is one on which several
+ * requests in a row timed out (nng then sends what is still open once more: requests may
+ * come twice). A REP context keeps its request until it is answered; one that nobody answers
  * is taken back after ANSWER_MS. nng_close may hang under traffic, so sockets are opened
  * once and left to the end of the process; transport close only cuts them off from the
  * loop. Frames are sealed before they come here: plain tcp:// it is (FINDINGS). */
@@ -39,7 +40,8 @@ enum {
     SILENCE_MS = 2000,
     WATCH_EVERY_MS = 500,
     CALLS_PER_PEER = 4, /* requests under way */
-    ANSWERS = 16,       /* requests being answered */
+    TIMEOUTS_IN_A_ROW = 3,
+    ANSWERS = 16, /* requests being answered */
     URL_BYTES = 320,
 };
 
@@ -71,6 +73,7 @@ struct peer_link {
     /* under the transport's lock */
     nng_pipe sub_pipe, req_pipe; /* id 0: none */
     uint64_t heard_ms;
+    unsigned timeouts; /* of requests, in a row */
 };
 
 struct nng_transport {
@@ -219,22 +222,31 @@ static void on_req_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
     pthread_mutex_unlock(&p->t->lock);
 }
 
+/* The call is free again before its end is told, so that an answer may be followed by a
+ * request at once; nng_request waits for the callback to return. */
 static void call_failed(struct call *c, int rv)
 {
-    nng_pipe pipe;
+    struct inbox *inbox = &c->peer->t->inbox;
+    uint64_t id = c->id;
+    nng_pipe stuck = NNG_PIPE_INITIALIZER;
 
     pthread_mutex_lock(&c->peer->t->lock);
-    pipe = c->peer->req_pipe;
+    if (rv == NNG_ETIMEDOUT && ++c->peer->timeouts >= TIMEOUTS_IN_A_ROW) {
+        stuck = c->peer->req_pipe;
+        c->peer->timeouts = 0;
+    }
     pthread_mutex_unlock(&c->peer->t->lock);
-    if (rv == NNG_ETIMEDOUT && nng_pipe_id(pipe) > 0)
-        (void)nng_pipe_close(pipe);
-    inbox_push(&c->peer->t->inbox, TRANSPORT_REPLY, c->id, (struct slice){NULL, 0});
+    if (nng_pipe_id(stuck) > 0)
+        (void)nng_pipe_close(stuck);
     atomic_store(&c->state, CALL_FREE);
+    inbox_push(inbox, TRANSPORT_REPLY, id, (struct slice){NULL, 0});
 }
 
 static void on_call(void *arg)
 {
     struct call *c = arg;
+    struct inbox *inbox = &c->peer->t->inbox;
+    uint64_t id = c->id;
     int rv = nng_aio_result(c->aio);
     nng_msg *msg = nng_aio_get_msg(c->aio);
 
@@ -255,10 +267,13 @@ static void on_call(void *arg)
         call_failed(c, rv);
         return;
     }
-    inbox_push(&c->peer->t->inbox, TRANSPORT_REPLY, c->id, body_of(msg));
-    nng_msg_free(msg);
+    pthread_mutex_lock(&c->peer->t->lock);
+    c->peer->timeouts = 0;
+    pthread_mutex_unlock(&c->peer->t->lock);
     nng_aio_set_msg(c->aio, NULL);
     atomic_store(&c->state, CALL_FREE);
+    inbox_push(inbox, TRANSPORT_REPLY, id, body_of(msg));
+    nng_msg_free(msg);
 }
 
 static int nng_request(struct transport *t, uint16_t slot, uint64_t id, struct slice bytes)
@@ -283,7 +298,7 @@ static int nng_request(struct transport *t, uint16_t slot, uint64_t id, struct s
     msg = msg_of(bytes);
     if (!msg)
         return ERR_NOMEM;
-    nng_aio_wait(c->aio); /* its last callback has set CALL_FREE and is about to return */
+    nng_aio_wait(c->aio); /* its last callback may be about to return */
     c->id = id;
     atomic_store(&c->state, CALL_SENDING);
     nng_aio_set_msg(c->aio, msg);
@@ -436,7 +451,8 @@ static int open_subscriber(struct nng_transport *t)
     return ERR_OK;
 }
 
-static int open_peer(struct nng_transport *t, const struct transport_peer *peer, struct peer_link *p)
+static int open_peer(struct nng_transport *t, const struct transport_peer *peer,
+                     struct peer_link *p)
 {
     char url[URL_BYTES];
     int rv;

@@ -31,8 +31,8 @@ static void on_wake(void *ctx)
 
 static struct store_options options(void)
 {
-    return (struct store_options){.path = path, .cluster = "lab", .slot = 3, .keys = keys,
-                                  .n_keys = 1, .wake = on_wake};
+    return (struct store_options){
+        .path = path, .cluster = "lab", .slot = 3, .keys = keys, .n_keys = 1, .wake = on_wake};
 }
 
 static int open_sqlite(const struct store_options *o, struct store **s, struct sync_recovery *r)
@@ -119,7 +119,8 @@ static void starts_empty(open_fn *open)
     bool failed = true;
 
     CHECK(open(&o, &s, &r) == ERR_OK);
-    CHECK(r.journal_empty && r.epoch == 0 && r.n_records == 0 && r.n_vector == 0 && r.n_epochs == 0);
+    CHECK(r.journal_empty && r.epoch == 0 && r.n_records == 0 && r.n_vector == 0 &&
+          r.n_epochs == 0);
     CHECK(s->ops->poll(s, &failed) == 0 && !failed);
     store_recovery_free(&r);
     s->ops->close(s);
@@ -210,8 +211,9 @@ static void finishes_at_close(open_fn *open)
     CHECK(open(&o, &s, &r) == ERR_OK);
     store_recovery_free(&r);
     for (uint32_t i = 0; i < 500; i++)
-        CHECK(s->ops->submit(s, with_record(batch_new(i + 1), sample_at(sample_child(0x10000 + i, i),
-                                                                        50, 1, 100 + i))) == ERR_OK);
+        CHECK(
+            s->ops->submit(s, with_record(batch_new(i + 1), sample_at(sample_child(0x10000 + i, i),
+                                                                      50, 1, 100 + i))) == ERR_OK);
     s->ops->close(s);
     CHECK(open(&o, &s, &r) == ERR_OK);
     CHECK(r.n_records == 503);
@@ -243,8 +245,9 @@ static void commits_in_groups(void)
     CHECK(store_sqlite_open(&o, &s, &r) == ERR_OK);
     store_recovery_free(&r);
     for (uint32_t i = 0; i < BATCHES; i++)
-        CHECK(s->ops->submit(s, with_record(batch_new(i + 1), sample_at(sample_child(0x20000 + i, i),
-                                                                        50, 1, 1000 + i))) == ERR_OK);
+        CHECK(
+            s->ops->submit(s, with_record(batch_new(i + 1), sample_at(sample_child(0x20000 + i, i),
+                                                                      50, 1, 1000 + i))) == ERR_OK);
     wait_durable(s, BATCHES);
     printf("%u transactions for %u batches\n", wakes - before, BATCHES);
     CHECK(wakes - before < BATCHES / 2);
@@ -289,8 +292,8 @@ static void shows_no_key(void)
     CHECK(store_sqlite_open(&o, &s, &r) == ERR_OK);
     CHECK(r.n_records > 2000);
     store_recovery_free(&r);
-    CHECK(s->ops->submit(s, with_record(batch_new(1), sample_at(sample_ike(0x77, 77), 50, 1, 9999))) ==
-          ERR_OK);
+    CHECK(s->ops->submit(s, with_record(batch_new(1),
+                                        sample_at(sample_ike(0x77, 77), 50, 1, 9999))) == ERR_OK);
     wait_durable(s, 1);
     CHECK(!anything_holds(SAMPLE_CANARY));
     CHECK(!anything_holds("router@example.net"));
@@ -322,8 +325,8 @@ static void expect(const struct store_options *o, bool set_aside)
     CHECK(r.journal_empty == set_aside && (r.n_records == 0) == set_aside);
     CHECK(files_aside() == before + set_aside);
     store_recovery_free(&r);
-    CHECK(s->ops->submit(s, with_record(batch_new(1), sample_at(sample_child(0x9000, 1), 1, 1, 1))) ==
-          ERR_OK);
+    CHECK(s->ops->submit(
+              s, with_record(batch_new(1), sample_at(sample_child(0x9000, 1), 1, 1, 1))) == ERR_OK);
     wait_durable(s, 1);
     s->ops->close(s);
 }
@@ -371,7 +374,7 @@ static void sets_aside_what_it_cannot_use(void)
     scribble(4096, junk, 4096);
     expect(&o, true);
     run_sql("UPDATE records SET body = substr(body, 1, 40) || x'00' || substr(body, 42)");
-    expect(&o, true); /* one bit of a sealed row */
+    expect(&o, true);                            /* one bit of a sealed row */
     run_sql("UPDATE records SET key = key + 1"); /* a sealed row in another's place */
     expect(&o, true);
     run_sql("DROP TABLE vector");

@@ -1,1 +1,427 @@
+/* The story of a record: published, installed everywhere, acknowledged, answered for. */
 #include <criterion/criterion.h>
+#include <string.h>
+
+#include "tests/unit/sync/harness.h"
+
+Test(sync_core, three_new_nodes_find_each_other)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    cr_assert(!sync_is_synced(at(c, 1)->core));
+    settle(c);
+    cr_assert_leq(c->now.mono_us, 1000000u + 30000, "settled after %lu us",
+                  c->now.mono_us - 1000000);
+    run(c, 2); /* the epochs are announced */
+    for (uint16_t slot = 1; slot <= 3; slot++) {
+        cr_assert_eq(at(c, slot)->epoch, 1u);
+        for (uint16_t other = 1; other <= 3; other++)
+            cr_assert(sync_member_live(at(c, slot)->core, other));
+        cr_assert_eq(stats_of(c, slot).refused_by_reason[REFUSED_AUTH], 0u);
+    }
+    cr_assert_str_eq(member_of(c, 1, 3).name, "n3");
+    cr_assert_eq(member_of(c, 1, 3).epoch, 1u);
+    cluster_free(c);
+}
+
+/* PUT at 1 -> Update -> 2 and 3 install -> Announce (ack) -> barrier, with no time-out. */
+Test(sync_core, a_group_is_installed_everywhere_before_its_barrier_opens)
+{
+    struct cluster *c = cluster_new(3);
+    const struct seen_barrier *b;
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 77, sample_ike(0xabc, 5), sample_child(0x400100, 5), NULL);
+    cr_assert_not_null(record_of(at(c, 1), RECORD_CHILD, 0x400100));
+    cr_assert_null(barrier_of(at(c, 1), 77));
+    run(c, 1); /* the Update arrives; the acks are on their way */
+    for (uint16_t slot = 2; slot <= 3; slot++) {
+        cr_assert_not_null(record_of(at(c, slot), RECORD_IKE, 0xabc));
+        cr_assert_eq(record_of(at(c, slot), RECORD_CHILD, 0x400100)->key_bytes, 16u);
+    }
+    cr_assert_null(barrier_of(at(c, 1), 77));
+    run(c, 1);
+    b = barrier_of(at(c, 1), 77);
+    cr_assert_not_null(b);
+    cr_assert(!b->timed_out && !b->superseded && b->n_laggards == 0);
+    cr_assert(same_digests(c));
+    cr_assert_eq(stats_of(c, 1).pulls + stats_of(c, 2).pulls, 0u);
+    cr_assert_eq(member_of(c, 1, 2).ike_sas, 1u);
+    cluster_free(c);
+}
+
+Test(sync_core, a_barrier_waits_for_the_own_disk)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    at(c, 1)->disk_held = true;
+    put(c, 1, 5, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 100);
+    cr_assert_null(barrier_of(at(c, 1), 5));
+    at(c, 1)->disk_held = false;
+    run(c, 2);
+    cr_assert(!barrier_of(at(c, 1), 5)->timed_out);
+
+    at(c, 1)->disk_held = true;
+    put(c, 1, 6, sample_ike(0xabd, 6), NULL, NULL);
+    run(c, 260);
+    cr_assert(barrier_of(at(c, 1), 6)->timed_out);
+    cr_assert_eq(barrier_of(at(c, 1), 6)->n_laggards, 1u);
+    cr_assert_eq(barrier_of(at(c, 1), 6)->laggards[0], 1u);
+    cluster_free(c);
+}
+
+/* 3 hears 1 no more, and cannot ask either: alive for 2, silent to 1. */
+Test(sync_core, a_barrier_times_out_and_names_the_laggard)
+{
+    struct cluster *c = cluster_new(3);
+    const struct seen_barrier *b;
+
+    start_all(c);
+    settle(c);
+    at(c, 3)->cut_from[1] = true;
+    put(c, 1, 9, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 249);
+    cr_assert_null(barrier_of(at(c, 1), 9));
+    run(c, 10);
+    b = barrier_of(at(c, 1), 9);
+    cr_assert_not_null(b);
+    cr_assert(b->timed_out);
+    cr_assert_eq(b->n_laggards, 1u);
+    cr_assert_eq(b->laggards[0], 3u);
+    cr_assert_eq(stats_of(c, 1).barrier_timeouts, 1u);
+    cluster_free(c);
+}
+
+/* The ack counts only once our vector covers the head announced with it. */
+Test(sync_core, an_ack_waits_until_we_know_what_its_sender_knew)
+{
+    struct cluster *c = cluster_new(2);
+
+    start_all(c);
+    settle(c);
+    at(c, 1)->deaf_to[2] = true;
+    put(c, 2, 0, sample_ike(0x22, 22), NULL, NULL); /* 1 misses this */
+    run(c, 2);
+    at(c, 1)->deaf_to[2] = false;
+    at(c, 2)->cut_from[1] = false;
+    put(c, 1, 4, sample_ike(0x11, 11), NULL, NULL);
+    for (int i = 0; i < 100 && !barrier_of(at(c, 1), 4); i++)
+        run(c, 1);
+    cr_assert(!barrier_of(at(c, 1), 4)->timed_out);
+    cr_assert_not_null(sync_find_ike(at(c, 1)->core, 0x22),
+                       "answered without what 2 had done before");
+    cluster_free(c);
+}
+
+Test(sync_core, a_barrier_is_superseded_by_a_higher_term)
+{
+    struct cluster *c = cluster_new(3);
+    struct record *taken = sample_ike(0xabc, 5);
+
+    start_all(c);
+    settle(c);
+    at(c, 2)->deaf_to[1] = true; /* so that the barrier has to wait */
+    at(c, 3)->deaf_to[1] = true;
+    taken->ike.term = (struct term){2, 3, sample_id(3)};
+    put(c, 3, 0, taken, NULL, NULL);
+    put(c, 1, 8, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 5);
+    cr_assert_not_null(barrier_of(at(c, 1), 8));
+    cr_assert(barrier_of(at(c, 1), 8)->superseded);
+    cr_assert_eq(sync_find_ike(at(c, 1)->core, 0xabc)->ike.term.slot, 3u);
+    cluster_free(c);
+}
+
+/* Our own later revision is no other's: the earlier answer may leave. */
+Test(sync_core, a_later_revision_of_ours_does_not_supersede)
+{
+    struct cluster *c = cluster_new(2);
+    struct record *later = sample_ike(0xabc, 5);
+
+    start_all(c);
+    settle(c);
+    later->ike.revision = 2;
+    put(c, 1, 1, sample_ike(0xabc, 5), NULL, NULL);
+    put(c, 1, 2, later, NULL, NULL);
+    run(c, 3);
+    cr_assert(barrier_of(at(c, 1), 1) && !barrier_of(at(c, 1), 1)->superseded);
+    cr_assert(barrier_of(at(c, 1), 2) && !barrier_of(at(c, 1), 2)->superseded);
+    cluster_free(c);
+}
+
+Test(sync_core, deletion_reaches_all_and_wins_over_what_comes_late)
+{
+    struct cluster *c = cluster_new(3);
+    struct record *gone = sample_child(0x400100, 5), *again = sample_child(0x400100, 5);
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 0, sample_ike(0xabc, 5), sample_child(0x400100, 5), NULL);
+    run(c, 5);
+    gone->child.state = SA_DELETED;
+    put(c, 2, 0, gone, NULL, NULL);
+    run(c, 5);
+    again->child.confirmed = true; /* 3 has not heard... it has: nothing revives it */
+    put(c, 3, 0, again, NULL, NULL);
+    run(c, 5);
+    for (uint16_t slot = 1; slot <= 3; slot++) {
+        cr_assert_eq(record_of(at(c, slot), RECORD_CHILD, 0x400100)->state, SA_DELETED);
+        cr_assert_eq(record_of(at(c, slot), RECORD_CHILD, 0x400100)->key_bytes, 0u);
+        cr_assert_eq(sync_find_child(at(c, slot)->core, 0x400100)->child.state, SA_DELETED);
+    }
+    cr_assert(same_digests(c));
+    cr_assert_eq(member_of(c, 3, 1).child_sas, 0u);
+    cluster_free(c);
+}
+
+/* The SA of a lineage goes, and with it children that its deleter had never heard of. */
+Test(sync_core, a_deleted_lineage_deletes_its_children_wherever_they_were_made)
+{
+    struct cluster *c = cluster_new(3);
+    struct record *gone = sample_ike(0xabc, 5);
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 0, sample_ike(0xabc, 5), sample_child(0x400100, 5), sample_child(0x400300, 6));
+    run(c, 5);
+    for (uint16_t other = 1; other <= 2; other++)
+        at(c, 3)->cut_from[other] = true;
+    put(c, 3, 0, sample_child(0x400200, 5), NULL, NULL); /* during the partition */
+    gone->ike.state = SA_DELETED;
+    put(c, 1, 0, gone, NULL, NULL);
+    run(c, 5);
+    cr_assert_eq(record_of(at(c, 2), RECORD_CHILD, 0x400100)->state, SA_DELETED);
+    memset(at(c, 3)->cut_from, 0, sizeof at(c, 3)->cut_from);
+    run(c, 300);
+    for (uint16_t slot = 1; slot <= 3; slot++) {
+        cr_assert_eq(record_of(at(c, slot), RECORD_CHILD, 0x400100)->state, SA_DELETED);
+        cr_assert_eq(record_of(at(c, slot), RECORD_CHILD, 0x400200)->state, SA_DELETED);
+        cr_assert_eq(record_of(at(c, slot), RECORD_CHILD, 0x400300)->state, SA_INSTALLED);
+    }
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
+/* Both sides learn something of one SA: the join is a third record, and all end with it. */
+Test(sync_core, a_join_that_differs_from_both_is_published)
+{
+    struct cluster *c = cluster_new(3);
+    struct record *confirmed = sample_child(0x400100, 5), *rekeyed = sample_child(0x400100, 5);
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 0, sample_child(0x400100, 5), NULL, NULL);
+    run(c, 5);
+    at(c, 1)->cut_from[2] = true;
+    confirmed->child.confirmed = true;
+    rekeyed->child.rekeyed = true;
+    put(c, 1, 0, confirmed, NULL, NULL);
+    put(c, 2, 0, rekeyed, NULL, NULL);
+    run(c, 300);
+    for (uint16_t slot = 1; slot <= 3; slot++) {
+        const struct record *r = sync_find_child(at(c, slot)->core, 0x400100);
+        cr_assert(r->child.confirmed && r->child.rekeyed, "node %u", slot);
+    }
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
+Test(sync_core, expired_records_leave_and_are_never_installed)
+{
+    struct cluster *c = cluster_new(2);
+    struct record *brief = sample_child(0x400100, 5), *stale = sample_child(0x400200, 5);
+
+    start_all(c);
+    settle(c);
+    brief->child.not_after_ms = c->now.wall_ms + 2000;
+    stale->child.not_after_ms = c->now.wall_ms - 1;
+    put(c, 1, 3, brief, stale, NULL);
+    run(c, 5);
+    cr_assert(!barrier_of(at(c, 1), 3)->timed_out);
+    cr_assert_null(record_of(at(c, 1), RECORD_CHILD, 0x400200));
+    cr_assert_not_null(sync_find_child(at(c, 2)->core, 0x400100));
+    run(c, 4000);
+    for (uint16_t slot = 1; slot <= 2; slot++) {
+        cr_assert_null(sync_find_child(at(c, slot)->core, 0x400100));
+        cr_assert_eq(record_of(at(c, slot), RECORD_CHILD, 0x400100)->state, SA_DELETED);
+    }
+    cr_assert_eq(member_of(c, 1, 1).child_sas, 0u);
+    cluster_free(c);
+}
+
+/* A record that peers would refuse is not let into the log, where it would block all after it. */
+Test(sync_core, a_malformed_record_of_our_own_is_dropped)
+{
+    struct cluster *c = cluster_new(2);
+    struct record *bad = sample_child(0x400100, 5);
+
+    start_all(c);
+    settle(c);
+    bad->child.encr_in.n = 5;
+    put(c, 1, 3, bad, sample_ike(0xabc, 5), NULL);
+    run(c, 5);
+    cr_assert(!barrier_of(at(c, 1), 3)->timed_out);
+    cr_assert_null(record_of(at(c, 1), RECORD_CHILD, 0x400100));
+    cr_assert_not_null(sync_find_ike(at(c, 2)->core, 0xabc));
+    cluster_free(c);
+}
+
+Test(sync_core, a_forwarded_datagram_reaches_its_destination_alone)
+{
+    struct cluster *c = cluster_new(3);
+    static const uint8_t datagram[600];
+    struct sync_event ev = {.kind = SYNC_EV_FORWARD};
+    uint64_t refused;
+
+    start_all(c);
+    settle(c);
+    refused = stats_of(c, 2).frames_refused;
+    ev.forward.to_slot = 3;
+    ev.forward.datagram = (struct slice){datagram, sizeof datagram};
+    cr_assert(endpoint_parse("192.0.2.1:500", &ev.forward.local));
+    cr_assert(endpoint_parse("198.51.100.7:500", &ev.forward.peer));
+    give(c, 1, &ev);
+    run(c, 50);
+    cr_assert_eq(at(c, 3)->n_forwarded, 1u);
+    cr_assert_eq(at(c, 3)->forwarded_bytes, 600u);
+    cr_assert_eq(at(c, 2)->n_forwarded, 0u);
+    cr_assert_eq(stats_of(c, 2).frames_refused, refused, "not for it is not against it");
+    cluster_free(c);
+}
+
+/* One turn of many events lets out one Update, one batch, one Announce. */
+Test(sync_core, a_turn_shares_its_output)
+{
+    struct cluster *c = cluster_new(2);
+    size_t published, acks;
+
+    start_all(c);
+    settle(c);
+    run(c, 20);
+    published = at(c, 1)->n_published;
+    acks = at(c, 2)->n_published;
+    for (uint32_t i = 0; i < 50; i++) {
+        struct record *r = sample_child(0x400100 + i, i);
+        struct sync_event ev = {
+            .kind = SYNC_EV_PUT, .group = &r, .n_group = 1, .more = true, .barrier = i + 1};
+        give(c, 1, &ev);
+    }
+    cr_assert_eq(at(c, 1)->n_published, published);
+    give(c, 1, &(struct sync_event){.kind = SYNC_EV_FLUSH});
+    cr_assert_leq(at(c, 1)->n_published - published, 2u);
+    run(c, 2);
+    cr_assert_leq(at(c, 2)->n_published - acks, 2u);
+    cr_assert_eq(at(c, 1)->n_barriers, 50u);
+    cluster_free(c);
+}
+
+Test(sync_core, silence_is_announced_and_a_silent_member_dies)
+{
+    struct cluster *c = cluster_new(3);
+    size_t before;
+
+    start_all(c);
+    settle(c);
+    before = at(c, 1)->n_published;
+    run(c, 1000);
+    cr_assert_geq(at(c, 1)->n_published - before, 9u);
+    cr_assert_leq(at(c, 1)->n_published - before, 13u);
+    kill_node(c, 3);
+    run(c, 400);
+    cr_assert(sync_member_live(at(c, 1)->core, 3));
+    run(c, 220);
+    cr_assert(!sync_member_live(at(c, 1)->core, 3));
+    cr_assert_eq(at(c, 1)->states[3], MEMBER_DEAD);
+    cr_assert_eq(member_of(c, 1, 3).state, MEMBER_DEAD);
+    put(c, 1, 4, sample_ike(0xabc, 5), NULL, NULL); /* the dead hold nobody up */
+    run(c, 3);
+    cr_assert(barrier_of(at(c, 1), 4) && !barrier_of(at(c, 1), 4)->timed_out);
+    cluster_free(c);
+}
+
+/* 1 and 3 hear each other no more, but 2 hears both: nobody is dead. */
+Test(sync_core, a_member_lives_while_any_live_member_hears_it)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    at(c, 1)->cut_from[3] = true;
+    run(c, 2000);
+    cr_assert(sync_member_live(at(c, 1)->core, 3));
+    cr_assert(sync_member_live(at(c, 3)->core, 1));
+    kill_node(c, 3);
+    run(c, 1100); /* what 2 last heard ages with 2's news of it */
+    cr_assert(!sync_member_live(at(c, 1)->core, 3));
+    cluster_free(c);
+}
+
+/* A loop that stood still for two seconds has heard nobody, and buries nobody. */
+Test(sync_core, a_stalled_loop_does_not_judge)
+{
+    struct cluster *c = cluster_new(2);
+
+    start_all(c);
+    settle(c);
+    c->now.mono_us += 2000000;
+    give(c, 1, &(struct sync_event){.kind = SYNC_EV_TICK});
+    cr_assert(sync_member_live(at(c, 1)->core, 2));
+    c->now.mono_us += 200000;
+    give(c, 1, &(struct sync_event){.kind = SYNC_EV_TICK});
+    c->now.mono_us += 200000;
+    give(c, 1, &(struct sync_event){.kind = SYNC_EV_TICK});
+    c->now.mono_us += 200000;
+    give(c, 1, &(struct sync_event){.kind = SYNC_EV_TICK});
+    cr_assert(!sync_member_live(at(c, 1)->core, 2));
+    cluster_free(c);
+}
+
+Test(sync_core, states_follow_readiness_and_draining)
+{
+    struct cluster *c = cluster_new(2);
+
+    start_all(c);
+    settle(c);
+    run(c, 5);
+    cr_assert_eq(member_of(c, 2, 1).state, MEMBER_JOINING);
+    sync_set_ready(at(c, 1)->core, true);
+    run(c, 10);
+    cr_assert_eq(member_of(c, 2, 1).state, MEMBER_READY);
+    cr_assert_eq(at(c, 2)->states[1], MEMBER_READY);
+    sync_set_ready(at(c, 1)->core, false);
+    run(c, 10);
+    cr_assert_eq(member_of(c, 2, 1).state, MEMBER_DEGRADED);
+    give(c, 1, &(struct sync_event){.kind = SYNC_EV_DRAIN, .draining = true});
+    run(c, 2);
+    cr_assert_eq(member_of(c, 2, 1).state, MEMBER_DRAINING);
+    cluster_free(c);
+}
+
+static bool count_one(void *ctx, const struct record *r)
+{
+    (void)r;
+    ++*(size_t *)ctx;
+    return true;
+}
+
+Test(sync_core, questions_see_what_is_installed)
+{
+    struct cluster *c = cluster_new(1);
+    struct record *gone = sample_child(0x400101, 6);
+    size_t n = 0;
+
+    start_all(c);
+    settle(c);
+    gone->child.state = SA_DELETED;
+    put(c, 1, 0, sample_ike(0xabc, 5), sample_child(0x400100, 5), gone);
+    sync_each(at(c, 1)->core, RECORD_CHILD, count_one, &n);
+    cr_assert_eq(n, 1u);
+    cr_assert_null(sync_find_ike(at(c, 1)->core, 0xabd));
+    cr_assert_eq(sync_find_child(at(c, 1)->core, 0x400101)->child.state, SA_DELETED);
+    cluster_free(c);
+}

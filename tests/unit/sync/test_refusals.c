@@ -1,1 +1,400 @@
+/* Frames that must not be taken: each is refused, counted by its reason, and changes nothing. */
 #include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/codec.h"
+#include "proto/err.h"
+#include "tests/unit/sync/harness.h"
+
+/* Hands bytes to a node as from SUB. */
+static void inject(struct cluster *c, uint16_t to, const uint8_t *p, size_t n)
+{
+    give(c, to, &(struct sync_event){.kind = SYNC_EV_FRAME, .bytes = {p, n}});
+}
+
+static uint64_t refused(const struct cluster *c, uint16_t slot, enum frame_refusal why)
+{
+    return stats_of(c, slot).refused_by_reason[why];
+}
+
+/* The frame that the node published last, copied out. */
+static uint8_t *recorded(const struct cluster *c, uint16_t slot, size_t *n)
+{
+    uint8_t *copy = malloc(c->last_frame_n[slot]);
+
+    *n = c->last_frame_n[slot];
+    memcpy(copy, c->last_frame[slot], *n);
+    return copy;
+}
+
+static struct cluster *settled(size_t n)
+{
+    struct cluster *c = cluster_new(n);
+
+    start_all(c);
+    settle(c);
+    run(c, 10);
+    return c;
+}
+
+Test(sync_refusals, a_replayed_frame)
+{
+    struct cluster *c = settled(2);
+    size_t n, effects;
+    uint8_t *update;
+
+    put(c, 1, 0, sample_ike(0xabc, 5), NULL, NULL);
+    update = recorded(c, 1, &n);
+    run(c, 3);
+    effects = at(c, 2)->n_record_effects;
+    inject(c, 2, update, n);
+    cr_assert_eq(refused(c, 2, REFUSED_REPLAY), 1u);
+    cr_assert_eq(at(c, 2)->n_record_effects, effects);
+    free(update);
+    cluster_free(c);
+}
+
+/* A recording does not keep a dead member alive. */
+Test(sync_refusals, a_replay_does_not_raise_the_dead)
+{
+    struct cluster *c = settled(2);
+    size_t n;
+    uint8_t *frame = recorded(c, 2, &n);
+
+    kill_node(c, 2);
+    for (int i = 0; i < 80; i++) {
+        run(c, 10);
+        inject(c, 1, frame, n);
+    }
+    cr_assert(!sync_member_live(at(c, 1)->core, 2));
+    cr_assert_eq(refused(c, 1, REFUSED_REPLAY), 80u);
+    free(frame);
+    cluster_free(c);
+}
+
+Test(sync_refusals, a_forged_or_damaged_frame)
+{
+    struct cluster *c = settled(2);
+    uint64_t before = refused(c, 2, REFUSED_AUTH);
+    size_t n;
+    uint8_t *frame;
+
+    put(c, 1, 0, sample_ike(0xabc, 5), NULL, NULL);
+    lose_mail(c); /* the true one is lost */
+    frame = recorded(c, 1, &n);
+    for (size_t i = FRAME_HEADER_BYTES; i < n; i += 7) {
+        frame[i] ^= 0x10;
+        inject(c, 2, frame, n);
+        frame[i] ^= 0x10;
+        before++;
+    }
+    cr_assert_eq(refused(c, 2, REFUSED_AUTH), before);
+    frame[FRAME_HEADER_BYTES - 1] ^= 1; /* the number is authenticated too */
+    inject(c, 2, frame, n);
+    cr_assert_eq(refused(c, 2, REFUSED_AUTH), before + 1);
+    cr_assert_null(sync_find_ike(at(c, 2)->core, 0xabc));
+    frame[FRAME_HEADER_BYTES - 1] ^= 1;
+    inject(c, 2, frame, n); /* untouched it is taken: none of the others used it up */
+    cr_assert_not_null(sync_find_ike(at(c, 2)->core, 0xabc));
+    free(frame);
+    cluster_free(c);
+}
+
+Test(sync_refusals, a_truncated_or_oversized_frame)
+{
+    struct cluster *c = settled(2);
+    uint8_t *big = calloc(1, FRAME_MAX_BYTES + 1);
+    uint64_t form, all;
+    size_t n;
+    uint8_t *frame = recorded(c, 1, &n);
+
+    form = refused(c, 2, REFUSED_FORM);
+    for (size_t cut = 0; cut < FRAME_OVERHEAD_BYTES; cut++)
+        inject(c, 2, frame, cut);
+    cr_assert_eq(refused(c, 2, REFUSED_FORM), form + FRAME_OVERHEAD_BYTES);
+    all = stats_of(c, 2).frames_refused;
+    for (size_t cut = FRAME_OVERHEAD_BYTES; cut < n; cut++)
+        inject(c, 2, frame, cut);
+    cr_assert_eq(stats_of(c, 2).frames_refused, all + (n - FRAME_OVERHEAD_BYTES));
+    memcpy(big, frame, FRAME_HEADER_BYTES);
+    inject(c, 2, big, FRAME_MAX_BYTES + 1);
+    frame[0]++; /* a version to come */
+    inject(c, 2, frame, n);
+    frame[0]--;
+    frame[1] = 9; /* a channel that is none */
+    inject(c, 2, frame, n);
+    cr_assert_eq(refused(c, 2, REFUSED_FORM), form + FRAME_OVERHEAD_BYTES + 3);
+    free(frame);
+    free(big);
+    cluster_free(c);
+}
+
+/* Another cluster on the same wires, by name; and one of our name with another key. */
+Test(sync_refusals, another_cluster)
+{
+    struct cluster *c = settled(2), *other = cluster_new(2);
+    uint64_t unproven = refused(c, 1, REFUSED_UNPROVEN);
+
+    other->name = "plant";
+    start_all(other);
+    inject(c, 1, other->last_frame[2], other->last_frame_n[2]);
+    cr_assert_eq(refused(c, 1, REFUSED_CLUSTER), 1u);
+    cluster_free(other);
+
+    other = cluster_new(2);
+    other->key_id = 2; /* a key id that we do not have */
+    start_all(other);
+    inject(c, 1, other->last_frame[2], other->last_frame_n[2]);
+    cr_assert_eq(refused(c, 1, REFUSED_CLUSTER), 2u);
+    cr_assert_eq(refused(c, 1, REFUSED_UNPROVEN), unproven);
+    cluster_free(other);
+    cluster_free(c);
+}
+
+Test(sync_refusals, a_slot_that_is_not_a_member_or_our_own)
+{
+    struct cluster *c = settled(2), *wider = cluster_new(3);
+    size_t n;
+    uint8_t *own = recorded(c, 1, &n);
+
+    start_all(wider);
+    inject(c, 1, wider->last_frame[3], wider->last_frame_n[3]);
+    cr_assert_eq(refused(c, 1, REFUSED_SENDER), 1u);
+    inject(c, 1, own, n); /* mirrored */
+    cr_assert_eq(refused(c, 1, REFUSED_SENDER), 2u);
+    free(own);
+    cluster_free(wider);
+    cluster_free(c);
+}
+
+/* An Update recorded in an earlier life of the cluster, played to a node that started since. */
+Test(sync_refusals, a_recording_from_before_we_were_born)
+{
+    struct cluster *c = settled(2);
+    size_t n;
+    uint8_t *update;
+
+    put(c, 1, 0, sample_ike(0xabc, 5), NULL, NULL);
+    update = recorded(c, 1, &n);
+    run(c, 5);
+    kill_node(c, 2);
+    memory_disk_free(at(c, 2)->disk);
+    at(c, 2)->disk = memory_disk_new();
+    at(c, 2)->cut_from[1] = true;
+    start(c, 2);
+    inject(c, 2, update, n);
+    cr_assert_eq(refused(c, 2, REFUSED_UNPROVEN), 1u);
+    cr_assert_null(sync_find_ike(at(c, 2)->core, 0xabc));
+    cr_assert(!sync_member_live(at(c, 2)->core, 1));
+    free(update);
+    cluster_free(c);
+}
+
+/* Once a newer incarnation is believed, the older is heard no more, however fresh. */
+Test(sync_refusals, a_retired_incarnation)
+{
+    struct cluster *c = settled(2);
+    size_t n;
+    uint8_t *old = recorded(c, 2, &n);
+
+    kill_node(c, 2);
+    run(c, 20);
+    start(c, 2);
+    settle(c);
+    run(c, 5);
+    inject(c, 1, old, n);
+    cr_assert_eq(refused(c, 1, REFUSED_RETIRED), 1u);
+    cr_assert(sync_member_live(at(c, 1)->core, 2));
+    free(old);
+    cluster_free(c);
+}
+
+/* A flood of old incarnations' frames does not keep a new one from being believed. */
+Test(sync_refusals, old_recordings_do_not_crowd_out_a_newcomer)
+{
+    enum { LIVES = 12 };
+    struct cluster *c = cluster_new(3), *past = cluster_new(3);
+    uint8_t *frames[LIVES];
+    size_t n[LIVES];
+
+    c->random = 12345;
+    for (int i = 0; i < LIVES; i++) {
+        start(past, 2);
+        frames[i] = recorded(past, 2, &n[i]);
+        kill_node(past, 2);
+    }
+    start(c, 1);
+    start(c, 3);
+    for (int i = 0; i < 200; i++) {
+        inject(c, 1, frames[i % 3], n[i % 3]);
+        run(c, 1);
+        if (i == 50)
+            start(c, 2);
+    }
+    cr_assert(sync_member_live(at(c, 1)->core, 2));
+    for (int i = 0; i < LIVES; i++)
+        free(frames[i]);
+    cluster_free(past);
+    cluster_free(c);
+}
+
+/* What is authentic and fresh may still be nonsense: a member with a defect. */
+static void seal_and_inject(struct cluster *c, struct frame_box *box, uint16_t to,
+                            enum frame_channel channel, const uint8_t *plain, size_t n)
+{
+    uint8_t *out = malloc(n + FRAME_OVERHEAD_BYTES);
+
+    cr_assert_eq(
+        frame_seal(box, channel, channel == FRAME_PUB ? FRAME_TO_ALL : to, NULL, plain, n, out),
+        ERR_OK);
+    inject(c, to, out, n + FRAME_OVERHEAD_BYTES);
+    free(out);
+}
+
+/* A member of our own making, slot 2, that node 1 believes. */
+static struct frame_box *impostor(struct cluster *c, struct id128 *incarnation)
+{
+    struct cluster_key key = sample_cluster_key(1);
+    struct codec_heard heard = {.slot = 1, .believed = true};
+    struct codec_message m = {.kind = CODEC_ANNOUNCE};
+    uint8_t plain[512];
+    struct frame_box *box;
+    size_t n;
+
+    *incarnation = sample_id(4711);
+    box = frame_box_new("lab", &key, 1, 2, incarnation);
+    heard.incarnation = sync_incarnation(at(c, 1)->core);
+    m.announce.heard = &heard;
+    m.announce.n_heard = 1;
+    strcpy(m.announce.name, "impostor");
+    strcpy(m.announce.version, "0");
+    cr_assert_eq(codec_encode(&m, plain, sizeof plain, &n), ERR_OK);
+    seal_and_inject(c, box, 1, FRAME_PUB, plain, n);
+    cr_assert(sync_member_live(at(c, 1)->core, 2));
+    return box;
+}
+
+Test(sync_refusals, an_authentic_payload_that_makes_no_sense)
+{
+    struct cluster *c = cluster_new(2);
+    struct record *r = sample_at(sample_child(0x400100, 5), 9, 2, 1);
+    struct codec_message m = {.kind = CODEC_UPDATE};
+    uint32_t one = 1;
+    struct id128 incarnation;
+    struct frame_box *box;
+    uint8_t plain[2048];
+    size_t n;
+
+    start(c, 1);
+    box = impostor(c, &incarnation);
+    memset(plain, 0xff, sizeof plain);
+    seal_and_inject(c, box, 1, FRAME_PUB, plain, 100); /* no such kind */
+    seal_and_inject(c, box, 1, FRAME_PUB, plain, 0);   /* nothing */
+    plain[0] = CODEC_ANNOUNCE;
+    seal_and_inject(c, box, 1, FRAME_PUB, plain, 100); /* no protobuf */
+    cr_assert_eq(refused(c, 1, REFUSED_PAYLOAD), 3u);
+
+    m.update.origin = sample_id(9); /* another's log */
+    m.update.first_seq = 1;
+    m.update.records = &r;
+    m.update.n_records = 1;
+    m.update.group_sizes = &one;
+    m.update.n_groups = 1;
+    cr_assert_eq(codec_encode(&m, plain, sizeof plain, &n), ERR_OK);
+    seal_and_inject(c, box, 1, FRAME_PUB, plain, n);
+    cr_assert_eq(refused(c, 1, REFUSED_PAYLOAD), 4u);
+    cr_assert_null(sync_find_child(at(c, 1)->core, 0x400100));
+
+    m.update.origin = incarnation; /* its own: taken */
+    cr_assert_eq(codec_encode(&m, plain, sizeof plain, &n), ERR_OK);
+    seal_and_inject(c, box, 1, FRAME_PUB, plain, n);
+    cr_assert_not_null(sync_find_child(at(c, 1)->core, 0x400100));
+    seal_and_inject(c, box, 1, FRAME_REQUEST, plain, n); /* the right bytes on a wrong channel */
+    cr_assert_eq(refused(c, 1, REFUSED_PAYLOAD), 4u);
+    cr_assert_eq(refused(c, 1, REFUSED_FORM), 1u);
+    record_free(r);
+    frame_box_free(box);
+    cluster_free(c);
+}
+
+/* Requests: every one is answered or let go, and none but a believed member's is served. */
+Test(sync_refusals, a_request_that_is_not_for_us)
+{
+    struct cluster *c = cluster_new(2);
+    struct codec_message m = {.kind = CODEC_PULL_REQUEST};
+    struct cluster_key key = sample_cluster_key(1);
+    struct id128 incarnation = sample_id(1), own;
+    struct frame_box *box = frame_box_new("lab", &key, 1, 2, &incarnation);
+    uint8_t plain[256], sealed[512];
+    struct sync_event ev = {.kind = SYNC_EV_REQUEST, .request = (uint64_t)2 << 48};
+    size_t n;
+
+    start(c, 1);
+    run(c, 1);
+    own = sync_incarnation(at(c, 1)->core);
+    for (int round = 0; round < 3; round++) {
+        struct sync_effects fx;
+        size_t replies = 0, bytes = 0;
+        m.pull_request.to_incarnation = round == 2 ? own : sample_id(99); /* an earlier life */
+        cr_assert_eq(codec_encode(&m, plain, sizeof plain, &n), ERR_OK);
+        cr_assert_eq(frame_seal(box, FRAME_REQUEST, round == 1 ? 2 : 1, NULL, plain, n, sealed),
+                     ERR_OK);
+        ev.bytes = (struct slice){sealed, n + FRAME_OVERHEAD_BYTES};
+        fx = sync_step(at(c, 1)->core, &ev, c->now);
+        for (size_t i = 0; i < fx.n; i++) {
+            if (fx.fx[i].kind == SYNC_FX_JOURNAL)
+                sync_batch_free(fx.fx[i].batch);
+            if (fx.fx[i].kind != SYNC_FX_REPLY)
+                continue;
+            replies++;
+            bytes = fx.fx[i].bytes.n;
+        }
+        cr_assert_eq(replies, 1u, "round %d", round);
+        cr_assert_eq(bytes != 0, round == 2, "round %d", round);
+    }
+    cr_assert_eq(refused(c, 1, REFUSED_UNPROVEN), 1u);
+    cr_assert_eq(refused(c, 1, REFUSED_SENDER), 1u);
+    cr_assert(sync_member_live(at(c, 1)->core, 2), "a request that names us is proof");
+    frame_box_free(box);
+    cluster_free(c);
+}
+
+/* A reply opens for the request that it answers alone. */
+Test(sync_refusals, a_reply_to_another_request)
+{
+    struct cluster *c = settled(2);
+    struct letter reply = {0};
+
+    put(c, 1, 0, sample_ike(0xabc, 5), NULL, NULL);
+    lose_mail(c);          /* lost */
+    while (!reply.bytes) { /* hold the answer back */
+        run(c, 1);
+        cr_assert_lt(c->now.mono_us, 5000000u);
+        for (size_t i = 0; i < c->n_wire; i++)
+            if (c->wire[i].kind == SYNC_EV_REPLY) {
+                reply = c->wire[i];
+                c->wire[i] = c->wire[--c->n_wire];
+                break;
+            }
+    }
+    run(c, 3400); /* given up, asked again, answered */
+    cr_assert_not_null(sync_find_ike(at(c, 2)->core, 0xabc));
+    put(c, 1, 0, sample_ike(0xabd, 6), NULL, NULL);
+    lose_mail(c);
+    for (int i = 0; i < 200 && at(c, 2)->n_requests < 3; i++)
+        run(c, 1); /* another request of 2's is out: give it the old answer */
+    cr_assert_eq(at(c, 2)->n_requests, 3u);
+    lose_mail(c);
+    {
+        uint64_t before = refused(c, 2, REFUSED_AUTH);
+        for (int i = 0; i < 8; i++) /* the first ends the request, the rest are nobody's */
+            give(c, 2,
+                 &(struct sync_event){.kind = SYNC_EV_REPLY,
+                                      .request = at(c, 2)->last_request,
+                                      .bytes = {reply.bytes, reply.n}});
+        cr_assert_eq(refused(c, 2, REFUSED_AUTH), before + 1);
+    }
+    free(reply.bytes);
+    cluster_free(c);
+}

@@ -1,1 +1,378 @@
+/* What was lost, missed or forgotten comes back; and epochs, which must not. */
 #include <criterion/criterion.h>
+#include <string.h>
+
+#include "tests/unit/sync/harness.h"
+
+/* ---- pull ---- */
+
+Test(sync_repair, a_lost_update_is_pulled)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    at(c, 3)->deaf_to[1] = true;
+    put(c, 1, 1, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 2);
+    cr_assert_null(sync_find_ike(at(c, 3)->core, 0xabc));
+    cr_assert_null(barrier_of(at(c, 1), 1));
+    at(c, 3)->deaf_to[1] = false;
+    run(c, 30); /* the next Announce tells; well within the barrier's time */
+    cr_assert_not_null(sync_find_ike(at(c, 3)->core, 0xabc));
+    cr_assert_eq(stats_of(c, 3).pulls, 1u);
+    run(c, 5);
+    cr_assert(barrier_of(at(c, 1), 1) && !barrier_of(at(c, 1), 1)->timed_out);
+    cluster_free(c);
+}
+
+/* A gap in the numbers asks at once, and what came after it is not lost. */
+Test(sync_repair, a_gap_between_updates_is_filled_under_load)
+{
+    struct cluster *c = cluster_new(2);
+
+    start_all(c);
+    settle(c);
+    for (uint32_t i = 0; i < 200; i++) { /* every seventh Update is lost, and no time to rest */
+        put(c, 1, 0, sample_child(0x400100 + i, i), NULL, NULL);
+        at(c, 2)->deaf_to[1] = i % 7 == 3;
+        run(c, 1);
+        at(c, 2)->deaf_to[1] = false;
+    }
+    run(c, 100);
+    cr_assert_eq(member_of(c, 2, 2).child_sas, 200u);
+    cr_assert(same_digests(c));
+    cr_assert_gt(stats_of(c, 2).gaps, 0u);
+    cr_assert_eq(member_of(c, 2, 1).lag_records, 0u);
+    cluster_free(c);
+}
+
+/* 3 cannot hear 1 at all, nor ask it: 2 has what it lacks. */
+Test(sync_repair, a_third_member_covers_the_gap)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    at(c, 3)->cut_from[1] = true;
+    put(c, 1, 0, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 150);
+    cr_assert_not_null(sync_find_ike(at(c, 3)->core, 0xabc));
+    cluster_free(c);
+}
+
+Test(sync_repair, a_late_joiner_gets_all_in_pages)
+{
+    enum { MANY = 2000 };
+    struct cluster *c = cluster_new(3);
+
+    start(c, 1);
+    start(c, 2);
+    settle(c);
+    for (uint32_t i = 0; i < MANY; i++) {
+        struct record *r = sample_child(0x400100 + i, i);
+        give(c, 1,
+             &(struct sync_event){
+                 .kind = SYNC_EV_PUT, .group = &r, .n_group = 1, .more = i % 100 != 99});
+        if (i % 100 == 99)
+            run(c, 1);
+    }
+    run(c, 20);
+    start(c, 3);
+    cr_assert(!sync_is_synced(at(c, 3)->core));
+    settle(c);
+    cr_assert_eq(member_of(c, 3, 3).child_sas, (uint64_t)MANY);
+    cr_assert(same_digests(c));
+    cr_assert_gt(stats_of(c, 3).pages, 5u);
+    cr_assert_eq(stats_of(c, 3).pulls, 1u);
+    cluster_free(c);
+}
+
+/* The snapshot stands still while the puller pages: changes come by their own way, and
+ * nothing falls between. */
+Test(sync_repair, changes_during_a_pull_are_not_missed)
+{
+    enum { MANY = 1000 };
+    struct cluster *c = cluster_new(2);
+
+    start(c, 1);
+    for (uint32_t i = 0; i < MANY; i++) {
+        struct record *r = sample_child(0x400100 + i, i);
+        give(c, 1,
+             &(struct sync_event){.kind = SYNC_EV_PUT, .group = &r, .n_group = 1, .more = true});
+    }
+    give(c, 1, &(struct sync_event){.kind = SYNC_EV_FLUSH});
+    start(c, 2);
+    for (uint32_t i = 0; i < 60; i++) { /* move records to the end of the log meanwhile */
+        struct record *r = sample_child(0x400100 + i * 16, i * 16);
+        r->child.confirmed = true;
+        put(c, 1, 0, r, NULL, NULL);
+        run(c, 1);
+    }
+    settle(c);
+    run(c, 50);
+    cr_assert_eq(member_of(c, 2, 2).child_sas, (uint64_t)MANY);
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
+Test(sync_repair, a_healed_partition_has_both_sides)
+{
+    struct cluster *c = cluster_new(4);
+
+    start_all(c);
+    settle(c);
+    for (uint16_t a = 1; a <= 2; a++)
+        at(c, a)->cut_from[3] = at(c, a)->cut_from[4] = true;
+    run(c, 700);
+    cr_assert(!sync_member_live(at(c, 1)->core, 4));
+    put(c, 1, 1, sample_ike(0x11, 1), NULL, NULL);
+    put(c, 3, 2, sample_ike(0x33, 3), NULL, NULL);
+    run(c, 5);
+    cr_assert(!barrier_of(at(c, 1), 1)->timed_out); /* only the reachable are waited for */
+    cr_assert(!barrier_of(at(c, 3), 2)->timed_out);
+    for (uint16_t a = 1; a <= 2; a++)
+        memset(at(c, a)->cut_from, 0, sizeof at(c, a)->cut_from);
+    run(c, 300);
+    for (uint16_t slot = 1; slot <= 4; slot++) {
+        cr_assert_not_null(sync_find_ike(at(c, slot)->core, 0x11));
+        cr_assert_not_null(sync_find_ike(at(c, slot)->core, 0x33));
+    }
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
+Test(sync_repair, being_synced_is_lost_with_what_one_lacks_for_long)
+{
+    struct cluster *c = cluster_new(2);
+
+    start_all(c);
+    settle(c);
+    at(c, 1)->answers_nobody = true;
+    at(c, 2)->deaf_to[1] = true;
+    put(c, 1, 0, sample_child(0x400100, 5), NULL, NULL);
+    run(c, 2);
+    at(c, 2)->deaf_to[1] = false;
+    run(c, 900);
+    cr_assert(sync_is_synced(at(c, 2)->core), "a short lack is no lack");
+    run(c, 400);
+    cr_assert(!sync_is_synced(at(c, 2)->core));
+    cr_assert_lt(at(c, 2)->n_requests, 40u, "asking goes on, not in haste");
+    at(c, 1)->answers_nobody = false;
+    settle(c);
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
+/* ---- restart ---- */
+
+Test(sync_repair, a_restarted_node_has_its_records_and_is_another_incarnation)
+{
+    struct cluster *c = cluster_new(3);
+    struct id128 before, after;
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 1, sample_ike(0xabc, 5), sample_child(0x400100, 5), NULL);
+    run(c, 5);
+    before = sync_incarnation(at(c, 1)->core);
+    kill_node(c, 1);
+    run(c, 100);
+    put(c, 2, 0, sample_ike(0xdef, 6), NULL, NULL); /* while it is away */
+    run(c, 50);
+    start(c, 1);
+    after = sync_incarnation(at(c, 1)->core);
+    cr_assert(!id128_equal(&before, &after));
+    cr_assert_not_null(record_of(at(c, 1), RECORD_CHILD, 0x400100), "installed from the journal");
+    settle(c);
+    cr_assert_not_null(sync_find_ike(at(c, 1)->core, 0xdef));
+    cr_assert_lt(stats_of(c, 1).records_in, 3u, "the journal's vector spares the rest");
+    cr_assert_eq(member_of(c, 2, 1).state, MEMBER_JOINING);
+    run(c, 20);
+    after = member_of(c, 2, 1).incarnation;
+    cr_assert(!id128_equal(&before, &after));
+    put(c, 1, 9, sample_ike(0x999, 9), NULL, NULL);
+    run(c, 3);
+    cr_assert(barrier_of(at(c, 1), 9) && !barrier_of(at(c, 1), 9)->timed_out);
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
+/* What the dead node had acknowledged but not journalled is had from the others. */
+Test(sync_repair, an_unwritten_journal_is_made_good_by_the_others)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 1, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 5);
+    kill_node(c, 2);
+    memory_disk_free(at(c, 2)->disk);
+    at(c, 2)->disk = memory_disk_new();
+    start(c, 2);
+    settle(c);
+    cr_assert_not_null(sync_find_ike(at(c, 2)->core, 0xabc));
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
+Test(sync_repair, an_owner_may_resume_its_sa_at_a_higher_term)
+{
+    struct cluster *c = cluster_new(2);
+    struct record *r;
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 1, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 5);
+    kill_node(c, 1);
+    run(c, 50);
+    start(c, 1);
+    settle(c);
+    r = record_clone(sync_find_ike(at(c, 1)->core, 0xabc));
+    r->ike.term = (struct term){r->ike.term.number + 1, 1, sync_incarnation(at(c, 1)->core)};
+    r->ike.revision = 1;
+    put(c, 1, 2, r, NULL, NULL);
+    run(c, 3);
+    cr_assert(!barrier_of(at(c, 1), 2)->superseded && !barrier_of(at(c, 1), 2)->timed_out);
+    cr_assert_eq(sync_find_ike(at(c, 2)->core, 0xabc)->ike.term.number, 2u);
+    cluster_free(c);
+}
+
+/* ---- synced ---- */
+
+/* The first one heard may know nothing: with one member missing, a while must pass. */
+Test(sync_repair, synced_gives_the_missing_some_time)
+{
+    struct cluster *c = cluster_new(3);
+
+    start(c, 1);
+    start(c, 2);
+    run(c, 500);
+    cr_assert(!sync_is_synced(at(c, 1)->core));
+    run(c, 700);
+    cr_assert(sync_is_synced(at(c, 1)->core));
+    cluster_free(c);
+}
+
+Test(sync_repair, nobody_is_synced_alone)
+{
+    struct cluster *c = cluster_new(3);
+
+    start(c, 1);
+    run(c, 5000);
+    cr_assert(!sync_is_synced(at(c, 1)->core));
+    cr_assert_eq(sync_epoch(at(c, 1)->core), 0u);
+    cluster_free(c);
+}
+
+/* ---- epochs ---- */
+
+Test(sync_epoch, a_single_member_has_its_journal_alone)
+{
+    struct cluster *c = cluster_new(1);
+
+    start(c, 1);
+    run(c, 3);
+    cr_assert_eq(at(c, 1)->epoch, 1u);
+    cr_assert(sync_is_synced(at(c, 1)->core));
+    kill_node(c, 1);
+    start(c, 1);
+    run(c, 3);
+    cr_assert_eq(at(c, 1)->epoch, 2u);
+    cluster_free(c);
+}
+
+Test(sync_epoch, no_epoch_before_it_is_durable)
+{
+    struct cluster *c = cluster_new(1);
+
+    start(c, 1);
+    at(c, 1)->disk_held = true;
+    run(c, 100);
+    cr_assert_eq(sync_epoch(at(c, 1)->core), 0u);
+    cr_assert_eq(at(c, 1)->n_epochs, 0u);
+    at(c, 1)->disk_held = false;
+    run(c, 2);
+    cr_assert_eq(sync_epoch(at(c, 1)->core), 1u);
+    cluster_free(c);
+}
+
+Test(sync_epoch, a_journal_speaks_for_itself_at_once)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    for (uint32_t life = 2; life <= 4; life++) {
+        kill_node(c, 2);
+        run(c, 10);
+        start(c, 2);
+        run(c, 2);
+        cr_assert_eq(at(c, 2)->epoch, life, "granted before it is synced");
+        settle(c);
+    }
+    cluster_free(c);
+}
+
+/* The disk is lost; the others remember, even through their own restart. */
+Test(sync_epoch, a_lost_disk_goes_on_above_what_others_saw)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    for (int life = 0; life < 3; life++) {
+        kill_node(c, 2);
+        start(c, 2);
+        settle(c);
+    }
+    cr_assert_eq(at(c, 2)->epoch, 4u);
+    run(c, 20);
+    for (uint16_t slot = 1; slot <= 3; slot++)
+        kill_node(c, slot);
+    memory_disk_free(at(c, 2)->disk);
+    at(c, 2)->disk = memory_disk_new();
+    start_all(c);
+    run(c, 1);
+    cr_assert_eq(at(c, 2)->epoch, 0u);
+    settle(c);
+    cr_assert_eq(at(c, 2)->epoch, 5u);
+    cluster_free(c);
+}
+
+/* A journal that was rolled back grants too low a number: the others' memory lifts it. */
+Test(sync_epoch, a_rolled_back_journal_is_lifted)
+{
+    struct cluster *c = cluster_new(2);
+
+    start_all(c);
+    settle(c);
+    for (int life = 0; life < 3; life++) {
+        kill_node(c, 2);
+        start(c, 2);
+        settle(c);
+    }
+    run(c, 20);
+    kill_node(c, 2);
+    memory_disk_free(at(c, 2)->disk);
+    at(c, 2)->disk = memory_disk_new(); /* the disk as it was in its first life */
+    {
+        struct store_options o = {.cluster = "lab", .slot = 2};
+        struct sync_batch *b = calloc(1, sizeof *b);
+        struct sync_recovery r;
+        struct store *s;
+        b->ticket = 1;
+        b->epoch = 1;
+        cr_assert_eq(store_memory_open(at(c, 2)->disk, &o, &s, &r), 0);
+        store_recovery_free(&r);
+        s->ops->submit(s, b);
+        s->ops->close(s);
+    }
+    start(c, 2);
+    run(c, 1500);
+    cr_assert_eq(sync_epoch(at(c, 2)->core), 5u);
+    cr_assert_eq(at(c, 2)->epoch, 5u);
+    cluster_free(c);
+}
