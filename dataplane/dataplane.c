@@ -248,6 +248,8 @@ int dp_send_ike(struct dp *dp, const struct endpoint *local, const struct endpoi
 
 void dp_set_epoch(struct dp *dp, uint32_t epoch)
 {
+    if (epoch == atomic_load_explicit(&dp->epoch, memory_order_relaxed))
+        return;
     if (epoch != 0) {
         if (epoch > EPOCH_MAX || epoch <= dp->highest_epoch) {
             log_error("dataplane", "epoch %u refused: %s", epoch,

@@ -105,8 +105,8 @@ bool dp_sa_get_stats(const struct dp *dp, uint32_t spi_in, struct dp_sa_stats *o
 int dp_set_tunnels(struct dp *dp, const struct dp_tunnel *tunnels, size_t n_tunnels,
                    const struct dp_route *routes, size_t n_routes);
 
-/* From now on ESP may be sealed under this epoch; 0: nothing may be sealed. Every epoch must be
- * higher than all before it, also after a 0; another one is refused, said in the log, and
+/* From now on ESP may be sealed under this epoch; 0: nothing may be sealed. Every new epoch must
+ * be higher than all before it, also after a 0; another one is refused, said in the log, and
  * leaves things as they are. */
 void dp_set_epoch(struct dp *dp, uint32_t epoch);
 /* How far the IV counters have come: the largest of the lanes', up to 2^32 - 1. */

@@ -33,6 +33,15 @@ int esp_suite_of(const struct suite *suite, struct esp_suite *out, enum hash_id 
     return ERR_OK;
 }
 
+bool esp_keys_fit(const struct suite *suite, struct slice encr, struct slice integ)
+{
+    const struct transform *e = transform_find(TRANSFORM_ENCR, suite->encr, suite->encr_bits);
+    const struct transform *i = transform_find(TRANSFORM_INTEG, suite->integ, 0);
+
+    return e && encr.n == (size_t)e->key_bytes + e->salt_bytes &&
+           integ.n == (i ? (size_t)i->key_bytes : 0);
+}
+
 uint16_t esp_inner_mtu(const struct esp_suite *suite, bool udp_encap, uint16_t outer_mtu)
 {
     uint32_t around = IPV4_HEADER_BYTES + (udp_encap ? UDP_HEADER_BYTES : 0) + ESP_HEADER_BYTES +

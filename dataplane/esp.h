@@ -16,6 +16,9 @@
  * leave packets unauthenticated. `hash` is set unless the suite is an AEAD. */
 int esp_suite_of(const struct suite *suite, struct esp_suite *out, enum hash_id *hash);
 
+/* Are the keys as long as the suite wants them, the cipher's with its salt behind it? */
+bool esp_keys_fit(const struct suite *suite, struct slice encr, struct slice integ);
+
 /* The largest inner packet whose sealed form fits an outer IPv4 packet of `outer_mtu` octets. */
 uint16_t esp_inner_mtu(const struct esp_suite *suite, bool udp_encap, uint16_t outer_mtu);
 

@@ -167,6 +167,9 @@ int sa_new(const struct child_record *r, const struct provider_ops *provider, un
     rc = esp_suite_of(&r->suite, &key.suite, &key.hash);
     if (rc != ERR_OK)
         return rc;
+    if (!esp_keys_fit(&r->suite, secret_slice(&r->encr_in), secret_slice(&r->integ_in)) ||
+        !esp_keys_fit(&r->suite, secret_slice(&r->encr_out), secret_slice(&r->integ_out)))
+        return ERR_INVALID;
     sa = sa_alloc(r, lanes);
     if (!sa)
         return ERR_NOMEM;

@@ -198,45 +198,51 @@ static struct gcm_ctx *peer_gcm(const struct suite_row *row, const struct secret
     return gcm_new((struct slice){key->b, row->key});
 }
 
-size_t peer_seal(const struct child_record *sa, const struct suite_row *row, const uint8_t *inner,
-                 size_t n, const struct peer_options *options, uint8_t *esp)
+size_t peer_seal_text(const struct child_record *sa, const struct suite_row *row,
+                      const uint8_t *text, size_t n, uint8_t *esp)
 {
-    static const struct peer_options plain;
-    const struct peer_options *o = options ? options : &plain;
     static uint32_t sequence = 100;
-    uint8_t *iv = esp + 8, *text = iv + row->iv, nonce[GCM_NONCE], mac[HASH_MAX];
-    size_t at = 0, pad;
+    uint8_t *iv = esp + 8, *at = iv + row->iv, nonce[GCM_NONCE], mac[HASH_MAX];
     struct writer w = writer_of(esp, 8);
 
     write_u32(&w, sa->spi_in);
     write_u32(&w, ++sequence);
     for (size_t i = 0; i < row->iv; i++)
         iv[i] = (uint8_t)(sequence * 17 + i * 3);
-    memcpy(text, inner, n);
-    at = n;
+    memmove(at, text, n);
+    if (row->salt) {
+        struct gcm_ctx *gcm = peer_gcm(row, &sa->encr_in, iv, nonce);
+        must(gcm_seal(gcm, nonce, (struct slice){esp, 8}, at, n, at, at + n) == ERR_OK, "gcm_seal");
+        gcm_free(gcm);
+        return (size_t)(at - esp) + n + 16;
+    }
+    if (row->key) {
+        struct cbc_ctx *cbc = cbc_new(secret_slice(&sa->encr_in));
+        must(cbc_encrypt(cbc, iv, at, n, at) == ERR_OK, "cbc_encrypt");
+        cbc_free(cbc);
+    }
+    peer_mac(row, &sa->integ_in, esp, (size_t)(at - esp) + n, mac);
+    memcpy(at + n, mac, row->icv);
+    return (size_t)(at - esp) + n + row->icv;
+}
+
+size_t peer_seal(const struct child_record *sa, const struct suite_row *row, const uint8_t *inner,
+                 size_t n, const struct peer_options *options, uint8_t *esp)
+{
+    static const struct peer_options plain;
+    const struct peer_options *o = options ? options : &plain;
+    uint8_t *text = esp + 8 + row->iv;
+    size_t at = n, pad;
+
+    memmove(text, inner, n);
     memset(text + at, 0, o->tfc);
     at += o->tfc;
     pad = (row->align - (at + 2) % row->align) % row->align + (size_t)o->extra_blocks * row->align;
     for (size_t i = 1; i <= pad; i++)
         text[at++] = (uint8_t)(o->bad_padding && i == pad ? i + 1 : i);
     text[at++] = o->pad_length ? o->pad_length : (uint8_t)pad;
-    text[at++] = o->next_header ? o->next_header : (inner[0] >> 4) == 6 ? 41 : 4;
-
-    if (row->salt) {
-        struct gcm_ctx *gcm = peer_gcm(row, &sa->encr_in, iv, nonce);
-        must(gcm_seal(gcm, nonce, (struct slice){esp, 8}, text, at, text, text + at) == ERR_OK,
-             "gcm_seal");
-        gcm_free(gcm);
-        return (size_t)(text - esp) + at + 16;
-    }
-    if (row->key) {
-        struct cbc_ctx *cbc = cbc_new(secret_slice(&sa->encr_in));
-        must(cbc_encrypt(cbc, iv, text, at, text) == ERR_OK, "cbc_encrypt");
-        cbc_free(cbc);
-    }
-    peer_mac(row, &sa->integ_in, esp, (size_t)(text - esp) + at, mac);
-    memcpy(text + at, mac, row->icv);
-    return (size_t)(text - esp) + at + row->icv;
+    text[at++] = o->next_header ? o->next_header : n && inner[0] >> 4 == 6 ? 41 : 4;
+    return peer_seal_text(sa, row, text, at, esp);
 }
 
 size_t peer_open(const struct child_record *sa, const struct suite_row *row, const uint8_t *esp,

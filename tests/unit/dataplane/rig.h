@@ -69,6 +69,9 @@ struct peer_options {
 /* ESP as the customer sends it: towards our spi_in. */
 size_t peer_seal(const struct child_record *sa, const struct suite_row *row, const uint8_t *inner,
                  size_t n, const struct peer_options *options, uint8_t *esp);
+/* The same around a text whose padding and trailer are the caller's: n is a multiple of align. */
+size_t peer_seal_text(const struct child_record *sa, const struct suite_row *row,
+                      const uint8_t *text, size_t n, uint8_t *esp);
 /* Opens what we sent; returns the inner length or 0. `next` and `iv` may be NULL. */
 size_t peer_open(const struct child_record *sa, const struct suite_row *row, const uint8_t *esp,
                  size_t n, uint8_t *inner, uint8_t *next, uint64_t *iv);

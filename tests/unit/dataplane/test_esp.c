@@ -413,6 +413,12 @@ Test(dataplane_esp, a_record_with_wrong_key_lengths_is_refused)
         else
             r.integ_out.n = 0;
         cr_assert_eq(dp_sa_apply(rig.dp, &r), ERR_INVALID, "%s", suite_rows[s].name);
+        r = rig_record(&suite_rows[s], SPI, 1);
+        r.integ_in.n ^= 16;
+        cr_assert_eq(dp_sa_apply(rig.dp, &r), ERR_INVALID, "%s", suite_rows[s].name);
+        r = rig_record(&suite_rows[s], SPI, 1);
+        r.encr_in.n ^= 16 | 32; /* the length of another suite */
+        cr_assert_eq(dp_sa_apply(rig.dp, &r), ERR_INVALID, "%s", suite_rows[s].name);
     }
     cr_assert_eq(rig.dp->sas.n, 0);
     rig_close(&rig);

@@ -118,7 +118,25 @@ Test(dataplane_iv, exhaustion_stops_until_a_higher_epoch)
     rig_close(&rig);
 }
 
-/* Random grants, lost grants and pauses, counters near their end: all IVs differ. */
+/* The lane does not rely on dp_set_epoch alone: a lower epoch must not restart the counter. */
+Test(dataplane_iv, a_lane_never_goes_back_to_a_lower_epoch)
+{
+    struct iv iv = iv_of(5, 0);
+    uint64_t out;
+
+    iv_grant(&iv, 9);
+    cr_assert_eq(iv_next(&iv, 9, &out), DROP_COUNT);
+    cr_assert_eq(out, iv_make(5, 9, 0, 1));
+    iv_grant(&iv, 8);
+    cr_assert_eq(iv_next(&iv, 8, &out), DROP_NO_EPOCH);
+    iv_grant(&iv, EPOCH_MAX + 10); /* would look like epoch 9 in the IV's 18 bits */
+    cr_assert_eq(iv_next(&iv, EPOCH_MAX + 10, &out), DROP_NO_EPOCH);
+    iv_grant(&iv, 9);
+    cr_assert_eq(iv_next(&iv, 9, &out), DROP_COUNT);
+    cr_assert_eq(out, iv_make(5, 9, 0, 2), "where it was");
+}
+
+/* Random grants, stale grants and pauses, counters near their end: all IVs differ. */
 Test(dataplane_iv, none_comes_twice_in_a_random_history)
 {
     enum { STEPS = 200000 };
@@ -140,6 +158,9 @@ Test(dataplane_iv, none_comes_twice_in_a_random_history)
         case 2: /* much traffic elsewhere */
             if (iv.last && iv.last < UINT32_MAX - 9)
                 iv.last = UINT32_MAX - (uint32_t)(state >> 33) % 9;
+            break;
+        case 3: /* a grant of before, however it came */
+            granted = highest ? (uint32_t)(state >> 33) % highest + 1 : 0;
             break;
         default:
             iv_grant(&iv, granted);
