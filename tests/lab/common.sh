@@ -76,6 +76,11 @@ test_show_logs() {
         echo "---- end of ${log#"$STATE"/}" >&2
         tail -n 25 "$log" >&2
     done
+    for log in $(all_nodes); do
+        echo "---- n$log: drops and Child SAs" >&2
+        node_get "$log" /metrics 2>/dev/null | grep -E '^anysa_(drops|packets)_total.* [1-9]' >&2 || true
+        node_list "$log" /v1/child-sas 2>/dev/null | jq -c . >&2 || true
+    done
 }
 
 test_end() { say "PASS $TEST_NAME: $TEST_CHECKS checks"; }
