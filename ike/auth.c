@@ -140,6 +140,40 @@ static void log_established(const struct ike_engine *e, const struct ike_sa *sa,
                  suite_format(&child->child.suite, suite), child->child.udp_encap ? "udp" : "esp");
 }
 
+struct older { /* a visit of each_ike */
+    struct ike_engine *e;
+    struct ike_sa *sa;
+};
+
+static void clear_one(void *ctx, const struct record *old)
+{
+    struct older *o = ctx;
+    const struct ike_record *mine = &o->sa->rec->ike;
+    struct ike_sa *here = ike_sa_find(o->e, ike_record_spi(&old->ike));
+
+    if (here == o->sa || old->ike.peer_id_type != mine->peer_id_type ||
+        old->ike.peer_id.n != mine->peer_id.n ||
+        memcmp(old->ike.peer_id.p, mine->peer_id.p, mine->peer_id.n) != 0 ||
+        group_add_tombstone(o->e, old) != ERR_OK)
+        return;
+    log_info("ike", "INITIAL_CONTACT: IKE SA 0x%016" PRIx64 " of the same ID is gone",
+             ike_record_spi(&old->ike));
+    o->e->stats.deletes++;
+    if (here && here->phase == PHASE_ESTABLISHED)
+        ike_sa_forget(o->e, here);
+}
+
+/* N(INITIAL_CONTACT): the peer has no other SA (RFC 7296 §2.4). What came up beside this one,
+ * after its IKE_SA_INIT, stays. The children go with their lineage. */
+static void clear_older(struct ike_engine *e, struct ike_sa *sa)
+{
+    struct older o = {e, sa};
+
+    if (e->config.each_ike)
+        e->config.each_ike(e->config.each_ike_ctx, &sa->rec->ike.tunnel_id, sa->began_us, clear_one,
+                           &o);
+}
+
 static void auth_accept(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
                         const struct message *inner, const struct tunnel *tunnel,
                         const struct identity *idi)
@@ -153,6 +187,7 @@ static void auth_accept(struct ike_engine *e, struct ike_sa *sa, const struct re
     uint8_t auth[HASH_MAX];
     struct record *child = NULL;
     struct choice choice;
+    struct notify contact;
     uint16_t error = 0;
     struct slice id_body;
     struct chain c;
@@ -201,6 +236,8 @@ static void auth_accept(struct ike_engine *e, struct ike_sa *sa, const struct re
     e->stats.established++;
     e->stats.auth_ok++;
     log_established(e, sa, child);
+    if (message_find_notify(inner, N_INITIAL_CONTACT, &contact))
+        clear_older(e, sa);
     group_commit(e, sa);
 }
 

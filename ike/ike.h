@@ -44,6 +44,8 @@ struct ike_tunnel {
     char local_id[IKE_ID_MAX];                /* text (FQDN, RFC822) or address */
 };
 
+typedef void ike_visit_fn(void *ctx, const struct record *ike);
+
 struct ike_config {
     uint16_t slot;
     struct id128 incarnation; /* of this process, for the terms it writes */
@@ -57,6 +59,11 @@ struct ike_config {
     /* Whether an ESP SPI or an IKE SPI of ours is taken anywhere in the cluster. */
     bool (*esp_spi_taken)(void *ctx, uint32_t spi);
     void *spi_ctx;
+    /* Calls f for each installed IKE SA of a tunnel, anywhere in the cluster, that was applied here
+     * before `before_us` (monotonic). NULL: none are known. */
+    void (*each_ike)(void *ctx, const struct id128 *tunnel, uint64_t before_us, ike_visit_fn *f,
+                     void *f_ctx);
+    void *each_ike_ctx;
     /* Monotonic microseconds of the last authenticated packet on a Child SA, 0 never. NULL:
      * unknown. */
     uint64_t (*last_inbound_us)(void *ctx, uint32_t spi_in);

@@ -17,7 +17,7 @@ void confirm_children(struct ike_engine *e, struct ike_sa *sa)
 }
 
 /* A tombstone: no key is left in it. */
-static int group_add_tombstone(struct ike_engine *e, const struct record *r)
+int group_add_tombstone(struct ike_engine *e, const struct record *r)
 {
     struct record *copy;
 

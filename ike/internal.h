@@ -304,6 +304,7 @@ void informational_request(struct ike_engine *e, struct ike_sa *sa, const struct
 /* A later request proves that the peer has every SA that we made before (window of one). */
 void confirm_children(struct ike_engine *e, struct ike_sa *sa);
 /* Puts the deletion of the SA and all its children into the group. */
+int group_add_tombstone(struct ike_engine *e, const struct record *r);
 void group_add_deletion(struct ike_engine *e, struct ike_sa *sa);
 void group_add_deleted_child(struct ike_engine *e, struct ike_sa *sa, size_t i);
 

@@ -281,6 +281,8 @@ static int open_ike(struct node *node)
         .child_lifetime_s = config->ike.child_lifetime_s,
         .max_children = config->ike.max_children,
         .dpd_s = config->ike.dpd_s,
+        .each_ike = node_contacts_each,
+        .each_ike_ctx = node,
         .last_inbound_us = last_inbound_us,
         .may_give_up = may_give_up,
         .liveness_ctx = node,
@@ -457,6 +459,7 @@ static void close_all(struct node *node)
     ike_free(node->ike);
     sync_free(node->sync);
     node_resume_free(node);
+    node_contacts_free(node);
     node_free_tunnels(node);
     secret_wipe(&node->spi_key);
     secret_wipe(&node->fingerprint_key);

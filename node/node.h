@@ -101,8 +101,9 @@ struct node {
     struct secret fingerprint_key, spi_key; /* both derived from the first cluster key */
 
     bool ready, was_ready, draining;
-    bool no_install;   /* test hook: Child SAs are not installed here */
-    bool told_waiting; /* the log says that we wait for others */
+    bool no_install;          /* test hook: Child SAs are not installed here */
+    struct contact *contacts; /* contacts.c */
+    bool told_waiting;        /* the log says that we wait for others */
     int64_t started_ms;
     struct node_counters counters;
     struct histogram barrier_us, sync_lag_us;
@@ -148,6 +149,12 @@ void node_resume_offer(struct node *node, const struct record *ike); /* a late o
 void node_resume_on_barrier(struct node *node, uint64_t barrier);
 bool node_resume_is_barrier(uint64_t barrier);
 void node_resume_free(struct node *node);
+
+/* contacts.c: the IKE SAs of each tunnel, for INITIAL_CONTACT. */
+void node_contacts_record(struct node *node, const struct ike_record *ike);
+void node_contacts_each(void *ctx, const struct id128 *tunnel, uint64_t before_us, ike_visit_fn *f,
+                        void *f_ctx);
+void node_contacts_free(struct node *node);
 
 /* ---- tunnels.c ---- */
 /* Hands the configuration's tunnels and routes to the engine and the dataplane (those that

@@ -83,6 +83,8 @@ void node_on_record(struct node *node, const struct record *record)
 {
     if (record->kind == RECORD_CHILD)
         install_child(node, &record->child);
+    else if (record->kind == RECORD_IKE)
+        node_contacts_record(node, &record->ike);
     if (!node->ike)
         return;
     tell_engine(node, record);

@@ -466,6 +466,8 @@ bool peer_auth(struct peer *p)
     write_zeros(&c.w, 3);
     write_bytes(&c.w, auth, n);
     chain_close(&c);
+    if (p->initial_contact)
+        chain_error(&c, N_INITIAL_CONTACT);
     peer_write_offer(&c, &p->esp, PROTOCOL_ESP, p->esp_spi, p->esn_only);
     ts_write(&c, PAYLOAD_TSI, &p->tsi);
     ts_write(&c, PAYLOAD_TSR, &p->tsr);

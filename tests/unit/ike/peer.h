@@ -57,7 +57,7 @@ struct peer {
     uint8_t id_type;
     char id[IKE_ID_MAX];
     const char *psk;
-    bool natd, natd_fake, esn_only, bad_ke;
+    bool natd, natd_fake, esn_only, bad_ke, initial_contact;
     bool responder;         /* of the present IKE SA: the gateway began it */
     struct message asked;   /* the gateway's last request, opened: its inner payloads */
     bool low_nonce_i;       /* rekey requests use a nonce of zeros */

@@ -488,3 +488,54 @@ Test(engine, truncations_of_every_message_are_harmless)
         bench_datagram(&b, &p.local, &p.remote, (struct slice){first, n});
     }
 }
+
+/* What the cluster knows, for each_ike: two records of other nodes and one of another ID. */
+static struct record *known[3];
+static uint64_t asked_before_us;
+
+static void each_known(void *ctx, const struct id128 *tunnel, uint64_t before_us, ike_visit_fn *f,
+                       void *f_ctx)
+{
+    (void)ctx;
+    asked_before_us = before_us;
+    for (size_t i = 0; i < 3; i++)
+        if (known[i] && id128_equal(&known[i]->ike.tunnel_id, tunnel))
+            f(f_ctx, known[i]);
+}
+
+Test(engine, initial_contact_ends_older_sas_of_the_same_id)
+{
+    struct peer q;
+    unsigned deleted = 0;
+    uint64_t init_us;
+
+    cr_assert(peer_init(&p) && peer_auth(&p));
+    known[0] = record_clone(bench_record(&b, RECORD_IKE, SA_INSTALLED)); /* ours */
+    known[1] = record_clone(known[0]);
+    known[1]->ike.spi_r ^= 1; /* another node's */
+    known[2] = record_clone(known[0]);
+    known[2]->ike.spi_r ^= 2;
+    (void)blob_set(&known[2]->ike.peer_id, "someone else", 12);
+    b.engine->config.each_ike = each_known;
+
+    peer_open(&q, &b);
+    b.now.mono_us += 5000000;
+    init_us = b.now.mono_us;
+    cr_assert(peer_init(&q));
+    b.now.mono_us += 1000000;
+    q.initial_contact = true;
+    cr_assert(peer_auth(&q));
+    cr_assert_eq(asked_before_us, init_us, "what came up after IKE_SA_INIT stays");
+    for (size_t i = 0; i < b.n_records; i++)
+        if (b.records[i]->kind == RECORD_IKE && b.records[i]->ike.state == SA_DELETED) {
+            cr_assert_neq(b.records[i]->ike.spi_r, known[2]->ike.spi_r,
+                          "another ID is not touched");
+            deleted++;
+        }
+    cr_assert_eq(deleted, 2);
+    cr_assert(!peer_dpd(&p), "the old one is gone here, too");
+    cr_assert(peer_dpd(&q));
+    peer_close(&q);
+    for (size_t i = 0; i < 3; i++)
+        record_free(known[i]);
+}
