@@ -22,7 +22,7 @@
 #include "proto/wire_ikev2.h"
 
 enum {
-    TUN_MTU = 1500,    /* larger inner packets are the kernel's to refuse or fragment */
+    TUN_MTU = 1500,      /* larger inner packets are the kernel's to refuse or fragment */
     POLL_MESSAGES = 256, /* of one ring in one dp_poll: the loop has other work */
 };
 

@@ -49,8 +49,8 @@ struct dp_tunnel {
     struct ip_addr anycast, customer; /* outer addresses; customer may be none for IPsec */
     bool has_gre_key;
     uint32_t gre_key;
-    uint8_t ttl;  /* of the outer header; 0: 64 */
-    uint16_t mtu; /* inner MTU; 0: worked out from the suite */
+    uint8_t ttl;                        /* of the outer header; 0: 64 */
+    uint16_t mtu;                       /* inner MTU; 0: worked out from the suite */
     struct ip_prefix interface_address; /* the gateway's side; family 0: none */
 };
 
@@ -88,7 +88,8 @@ void dp_poll(struct dp *dp);
 int dp_send_ike(struct dp *dp, const struct endpoint *local, const struct endpoint *peer,
                 const uint8_t *bytes, size_t n);
 
-/* Installs an SA or applies its newer form (endpoint, confirmed, rekeyed). SA_DELETED removes it. */
+/* Installs an SA or applies its newer form (endpoint, confirmed, rekeyed). SA_DELETED removes it.
+ */
 int dp_sa_apply(struct dp *dp, const struct child_record *sa);
 void dp_sa_remove(struct dp *dp, uint32_t spi_in);
 
@@ -101,7 +102,8 @@ struct dp_sa_stats {
 bool dp_sa_get_stats(const struct dp *dp, uint32_t spi_in, struct dp_sa_stats *out);
 
 /* Replaces all tunnels and routes at once; SAs stay. The kernel routes towards the TUN follow:
- * one per prefix, removed when the prefix leaves and at dp_close. ERR_IO names the prefix in the log. */
+ * one per prefix, removed when the prefix leaves and at dp_close. ERR_IO names the prefix in the
+ * log. */
 int dp_set_tunnels(struct dp *dp, const struct dp_tunnel *tunnels, size_t n_tunnels,
                    const struct dp_route *routes, size_t n_routes);
 

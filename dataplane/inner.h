@@ -14,15 +14,15 @@
 
 struct inner {
     struct ip_addr src, dst;
-    uint32_t total;     /* octets of the packet by its own header; never more than were there */
-    uint16_t l4;        /* offset of the upper-layer header; 0 in a non-first fragment */
-    uint16_t src_port;  /* ICMP: type << 8 | code, here and in dst_port (RFC 7296 §3.13.1) */
+    uint32_t total;    /* octets of the packet by its own header; never more than were there */
+    uint16_t l4;       /* offset of the upper-layer header; 0 in a non-first fragment */
+    uint16_t src_port; /* ICMP: type << 8 | code, here and in dst_port (RFC 7296 §3.13.1) */
     uint16_t dst_port;
-    uint8_t version;    /* 4 or 6 */
-    uint8_t proto;      /* of the upper layer, behind IPv6 extension headers */
-    uint8_t tos;        /* DSCP and ECN */
-    uint8_t ttl;        /* or hop limit */
-    bool ports_known;   /* false: a later fragment, or a protocol without ports */
+    uint8_t version;  /* 4 or 6 */
+    uint8_t proto;    /* of the upper layer, behind IPv6 extension headers */
+    uint8_t tos;      /* DSCP and ECN */
+    uint8_t ttl;      /* or hop limit */
+    bool ports_known; /* false: a later fragment, or a protocol without ports */
 };
 
 /* False when the packet is malformed: wrong version, lengths that do not fit, a wrong

@@ -23,9 +23,9 @@ struct dp {
 
     struct sa_table sas;
     struct tunnel_table tunnels;
-    struct fib *fib;         /* rcu_dereference; never NULL */
-    _Atomic uint32_t epoch;  /* granted; 0: seal nothing */
-    uint32_t highest_epoch;  /* ever granted to this process */
+    struct fib *fib;        /* rcu_dereference; never NULL */
+    _Atomic uint32_t epoch; /* granted; 0: seal nothing */
+    uint32_t highest_epoch; /* ever granted to this process */
 
     unsigned n_lanes;
     struct lane *lanes[DP_LANES_MAX];

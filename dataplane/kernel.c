@@ -202,7 +202,8 @@ static void complain(const char *what, bool add, const struct ip_prefix *p, int 
     if (error == EPERM)
         remedy = "; run with CAP_NET_ADMIN";
     else if (error == EEXIST)
-        remedy = "; it exists already and is not ours: remove it, or the route from our configuration";
+        remedy =
+            "; it exists already and is not ours: remove it, or the route from our configuration";
     else if (error == EAFNOSUPPORT || error == EOPNOTSUPP || error == EACCES)
         remedy = "; is this address family switched off (net.ipv6.conf.*.disable_ipv6)?";
     log_error("dataplane", "cannot %s the %s %s at the TUN device: %s%s", add ? "add" : "remove",
@@ -244,8 +245,8 @@ static int apply(struct kernel *k, struct kernel_list *have, struct kernel_list 
     return rc;
 }
 
-static int set_list(struct kernel *k, struct kernel_list *have, const struct ip_prefix *p,
-                    size_t n, change_fn *change, const char *what)
+static int set_list(struct kernel *k, struct kernel_list *have, const struct ip_prefix *p, size_t n,
+                    change_fn *change, const char *what)
 {
     struct kernel_list want = {0};
 

@@ -12,18 +12,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "dataplane/tally.h"
 #include "dataplane/dataplane.h"
 #include "dataplane/iv.h"
 #include "dataplane/packet.h"
 #include "dataplane/provider.h"
 #include "dataplane/ring.h"
 #include "dataplane/source.h"
+#include "dataplane/tally.h"
 #include "proto/env.h"
 
 enum {
     LANE_RANDOM_BYTES = 4096,
-    MISS_SLOTS = 256, /* indexed by the top 8 bits of a hash */
+    MISS_SLOTS = 256,        /* indexed by the top 8 bits of a hash */
     MISS_REPEAT_US = 100000, /* one SPI is asked for at most this often */
     MISS_PER_SECOND = 200,   /* and all of them together */
     IKE_RING_BYTES = 1 << 20,
@@ -60,16 +60,16 @@ struct lane {
     bool threaded;
     atomic_bool stop;
 
-    struct now now;     /* read once a turn */
-    uint32_t epoch;     /* in force during this turn; 0: seal nothing */
+    struct now now; /* read once a turn */
+    uint32_t epoch; /* in force during this turn; 0: seal nothing */
     struct iv iv;
     uint8_t random[LANE_RANDOM_BYTES];
     size_t random_left;
 
     struct packet packets[BATCH_MAX];
-    uint8_t *memory; /* of the packets */
+    uint8_t *memory;                         /* of the packets */
     struct batch to_inner, to_wire, hairpin; /* of this turn */
-    bool wake_loop;  /* something was put into a ring */
+    bool wake_loop;                          /* something was put into a ring */
 
     struct ring *ike, *news;
     struct miss {

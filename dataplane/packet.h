@@ -14,9 +14,9 @@
 #include "proto/wire_ip.h"
 
 enum {
-    BATCH_MAX = 64,         /* packets in one turn of a lane */
-    PACKET_HEADROOM = 128,  /* where a source puts arriving octets */
-    PACKET_TAILROOM = 320,  /* ESP padding (up to 255), trailer and ICV */
+    BATCH_MAX = 64,        /* packets in one turn of a lane */
+    PACKET_HEADROOM = 128, /* where a source puts arriving octets */
+    PACKET_TAILROOM = 320, /* ESP padding (up to 255), trailer and ICV */
     PACKET_ROOM = PACKET_HEADROOM + PACKET_MAX + PACKET_TAILROOM,
 };
 
@@ -35,10 +35,10 @@ struct packet {
     uint32_t n; /* octets at data */
     uint8_t *room;
 
-    uint8_t via;      /* enum packet_via */
-    uint8_t protocol; /* leaving by VIA_IP: ESP or GRE */
-    uint8_t tos, ttl; /* of the outer header; ttl 0: the system's default */
-    bool sent;        /* set by source_ops.send */
+    uint8_t via;                 /* enum packet_via */
+    uint8_t protocol;            /* leaving by VIA_IP: ESP or GRE */
+    uint8_t tos, ttl;            /* of the outer header; ttl 0: the system's default */
+    bool sent;                   /* set by source_ops.send */
     struct endpoint local, peer; /* outer; the ports are 0 for VIA_IP */
 
     /* The lane's notes on the packet. */

@@ -30,9 +30,9 @@ struct provider_key;
 
 struct provider_key_config {
     struct esp_suite suite;
-    enum hash_id hash;   /* of the HMAC; unused with GCM */
-    struct slice encr;   /* key, with GCM followed by its salt (RFC 4106 §8.1); empty with NULL */
-    struct slice integ;  /* empty with GCM */
+    enum hash_id hash;  /* of the HMAC; unused with GCM */
+    struct slice encr;  /* key, with GCM followed by its salt (RFC 4106 §8.1); empty with NULL */
+    struct slice integ; /* empty with GCM */
     unsigned lanes;
 };
 

@@ -111,8 +111,8 @@ static int outer_of(const struct child_record *r, struct sa_outer **out)
 static struct sa *sa_alloc(const struct child_record *r, unsigned lanes)
 {
     size_t n_selectors = (size_t)r->ts_local.n + r->ts_remote.n;
-    size_t n = sizeof(struct sa) + lanes * sizeof(struct traffic) +
-               n_selectors * sizeof(struct selector);
+    size_t n =
+        sizeof(struct sa) + lanes * sizeof(struct traffic) + n_selectors * sizeof(struct selector);
     struct sa *sa = aligned_alloc(64, (n + 63) / 64 * 64);
     struct selector *s;
 

@@ -12,9 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "dataplane/tally.h"
 #include "dataplane/provider.h"
 #include "dataplane/rcu.h"
+#include "dataplane/tally.h"
 #include "proto/record.h"
 
 /* Where an SA's packets go; immutable, replaced through read-copy-update. */
@@ -31,12 +31,12 @@ struct sa_hot {
     int64_t not_after_ms; /* wall clock; INT64_MAX: none */
     struct provider_key *key_in, *key_out;
     struct tunnel *tunnel;
-    struct sa_outer *outer;    /* rcu_dereference */
-    struct traffic *traffic;   /* one for each lane */
+    struct sa_outer *outer;  /* rcu_dereference */
+    struct traffic *traffic; /* one for each lane */
     const struct selector *ts_local, *ts_remote;
     uint8_t n_local, n_remote;
     struct esp_suite suite;
-    uint8_t selects_all; /* SELECTS_ flags */
+    uint8_t selects_all;   /* SELECTS_ flags */
     atomic_bool confirmed; /* as the record says */
     atomic_bool proven;    /* the confirmed news was handed to the loop */
 };
@@ -72,8 +72,8 @@ void sa_table_close(struct sa_table *t);
 /* NULL when there is none. Within rcu_read_lock; so long the SA stays valid. */
 struct sa *sa_find(const struct sa_table *t, uint32_t spi_in);
 
-/* Builds an SA from its record, keys set up, in no table yet. 0; ERR_INVALID, ERR_UNSUPPORTED (suite,
- * address family), ERR_CRYPTO, ERR_NOMEM. */
+/* Builds an SA from its record, keys set up, in no table yet. 0; ERR_INVALID, ERR_UNSUPPORTED
+ * (suite, address family), ERR_CRYPTO, ERR_NOMEM. */
 int sa_new(const struct child_record *r, const struct provider_ops *provider, unsigned lanes,
            struct sa **out);
 /* At once; for one that no lane has seen. */

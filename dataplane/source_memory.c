@@ -107,8 +107,8 @@ static void mem_wake(struct source *s)
     (void)s; /* recv never waits */
 }
 
-static int mem_send_ike(struct source *s, const struct endpoint *local,
-                        const struct endpoint *peer, const uint8_t *bytes, size_t n)
+static int mem_send_ike(struct source *s, const struct endpoint *local, const struct endpoint *peer,
+                        const uint8_t *bytes, size_t n)
 {
     struct memory_packet m = {.via = VIA_UDP, .local = *local, .peer = *peer, .n = (uint32_t)n};
 

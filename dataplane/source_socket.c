@@ -73,15 +73,17 @@ static int tun_open(struct source *s, const char *name)
 
     s->tun.fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (s->tun.fd < 0) {
-        log_error("dataplane", "cannot open /dev/net/tun: %s; load the tun module, or give the "
-                  "container the device (--device /dev/net/tun)", strerror(errno));
+        log_error("dataplane",
+                  "cannot open /dev/net/tun: %s; load the tun module, or give the "
+                  "container the device (--device /dev/net/tun)",
+                  strerror(errno));
         return ERR_IO;
     }
     strncpy(request.ifr_name, name, IFNAMSIZ - 1);
     if (ioctl(s->tun.fd, TUNSETIFF, &request) != 0) {
         error = errno;
         log_error("dataplane", "cannot make the TUN device %s: %s; %s", name, strerror(error),
-                  error == EBUSY  ? "another process holds it: is anysad running already?"
+                  error == EBUSY   ? "another process holds it: is anysad running already?"
                   : error == EPERM ? "run with CAP_NET_ADMIN"
                                    : "choose another name (dataplane.tun)");
         return ERR_IO;
@@ -101,8 +103,10 @@ static void explain_bind(const struct port *port, int error)
 
     ip_format(&port->local.ip, text);
     if (error == EADDRNOTAVAIL)
-        log_error("dataplane", "the anycast address %s is not on this host: add it with "
-                  "`ip addr add %s/32 dev lo`", text, text);
+        log_error("dataplane",
+                  "the anycast address %s is not on this host: add it with "
+                  "`ip addr add %s/32 dev lo`",
+                  text, text);
     else if (error == EADDRINUSE)
         log_error("dataplane", "UDP port %u of %s is in use: stop the other IKE daemon",
                   port->local.port, text);
@@ -162,8 +166,10 @@ static int ports_open(struct source *s, const struct ip_addr *anycast)
 
     if (anycast->family != 4) {
         char text[ADDR_TEXT];
-        log_error("dataplane", "the anycast address %s is not IPv4: IPv6 outer addresses are not "
-                  "supported", ip_format(anycast, text));
+        log_error("dataplane",
+                  "the anycast address %s is not IPv4: IPv6 outer addresses are not "
+                  "supported",
+                  ip_format(anycast, text));
         return ERR_UNSUPPORTED;
     }
     for (int i = 0; i < SOCKETS_EACH; i++) {

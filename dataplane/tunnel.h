@@ -10,11 +10,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "dataplane/tally.h"
 #include "dataplane/dataplane.h"
 #include "dataplane/inner.h"
 #include "dataplane/rcu.h"
 #include "dataplane/sa.h"
+#include "dataplane/tally.h"
 
 /* The SAs of a tunnel in the order of preference; immutable. */
 struct sa_choice {
@@ -32,8 +32,8 @@ struct tunnel_conf {
 struct tunnel {
     struct cds_lfht_node node; /* by id */
     struct id128 id;
-    struct tunnel_conf *conf;  /* rcu_dereference; NULL: not configured */
-    struct sa_choice *choice;  /* rcu_dereference; NULL: no SA */
+    struct tunnel_conf *conf; /* rcu_dereference; NULL: not configured */
+    struct sa_choice *choice; /* rcu_dereference; NULL: no SA */
 
     /* Loop thread only. */
     struct sa *sas; /* a list through sa->next */

@@ -165,7 +165,8 @@ void out_journal(struct sync_core *core, const struct record *r)
     struct sync_batch *b = out_journal_batch(core);
     struct record *copy = b ? record_clone(r) : NULL;
 
-    if (!copy || !array_room(&b->records, b->n_records, &core->cap_batch, sizeof(struct record *))) {
+    if (!copy ||
+        !array_room(&b->records, b->n_records, &core->cap_batch, sizeof(struct record *))) {
         record_free(copy);
         log_error("sync", "out of memory: a record is not journalled");
         core->journal_torn = true;

@@ -64,8 +64,7 @@ static void push_any(uint8_t how, const uint8_t *data, size_t n)
         break;
     case 5: /* a text with its own padding and trailer */
         n -= n % row->align;
-        push_udp(&rig, 4500, buffer,
-                 peer_seal_text(&records[how >> 3 & 7], row, data, n, buffer));
+        push_udp(&rig, 4500, buffer, peer_seal_text(&records[how >> 3 & 7], row, data, n, buffer));
         break;
     case 6: /* an inner packet, whatever it is */
         push_native(&rig, IP_PROTO_ESP, CUSTOMER, buffer,
@@ -76,7 +75,8 @@ static void push_any(uint8_t how, const uint8_t *data, size_t n)
     }
 }
 
-static void check_left(const struct memory_packet *p)
+/* `most`: octets of the input; what comes out inside was part of it. */
+static void check_left(const struct memory_packet *p, size_t most)
 {
     struct inner in;
     struct reader r = reader_of(p->bytes, p->n);
@@ -85,11 +85,14 @@ static void check_left(const struct memory_packet *p)
 
     if (p->via == VIA_INNER) {
         must(inner_parse(p->bytes, p->n, &in) && in.total == p->n, "delivered well-formed");
+        must(p->n <= most, "nothing of older packets");
         return;
     }
     must(p->via == VIA_IP, "native");
-    if (p->protocol == IP_PROTO_GRE)
+    if (p->protocol == IP_PROTO_GRE) {
+        must(p->n <= most + 8, "nothing of older packets");
         return;
+    }
     spi = read_u32(&r) - 1;
     which = (spi - SPI) / 2;
     must(which < 8 && p->n < sizeof opened, "one of our SAs");
@@ -112,7 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     pushed++;
     rig_run(&rig);
     while (pop(&rig, &p)) {
-        check_left(&p);
+        check_left(&p, size);
         free(p.bytes);
     }
     dp_get_counters(rig.dp, &c);

@@ -34,7 +34,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         /* What we answer must itself be acceptable. */
         chain_begin(&c, out, sizeof out);
         proposal_write(&c, &choice, rules.protocol, 0x12345678,
-                       rules.protocol == PROTOCOL_ESP ? 4 : rules.ike_rekey ? 8 : 0);
+                       rules.protocol == PROTOCOL_ESP ? 4
+                       : rules.ike_rekey              ? 8
+                                                      : 0);
         if (c.w.bad || proposal_choose((struct slice){out + 4, c.w.n - 4}, &rules, &again) != 0)
             abort();
     }

@@ -82,8 +82,8 @@ Test(conformance_provider, seals_what_the_customer_opens)
                 work[i].n = make_udp("10.0.0.1", "10.0.0.2", 1, 2, i * 23 % 1400, work[i].inner);
                 memcpy(work[i].p.data, work[i].inner, work[i].n);
                 work[i].p.n = (uint32_t)work[i].n;
-                cr_assert(esp_wrap(&work[i].p, &side->suite, side->record.spi_out, 9, iv, 4,
-                                   &jobs[i]));
+                cr_assert(
+                    esp_wrap(&work[i].p, &side->suite, side->record.spi_out, 9, iv, 4, &jobs[i]));
                 jobs[i].key = side->key;
             }
             p->seal_batch(lane, jobs, batch);
@@ -92,7 +92,8 @@ Test(conformance_provider, seals_what_the_customer_opens)
 
                 cr_assert(jobs[i].ok);
                 cr_assert_eq(peer_open(&side->record, side->row, work[i].p.data, work[i].p.n, back,
-                                       NULL, NULL), work[i].n, "%s %s", p->name, side->row->name);
+                                       NULL, NULL),
+                             work[i].n, "%s %s", p->name, side->row->name);
                 cr_assert_eq(memcmp(back, work[i].inner, work[i].n), 0);
             }
         }
@@ -123,8 +124,8 @@ Test(conformance_provider, opens_what_is_right_and_nothing_else)
                 struct side *side = &sides[(i * 3 + round) % 8];
 
                 reset(&work[i]);
-                work[i].n = make_udp("10.0.0.1", "10.0.0.2", 1, 2, (i * 31 + round) % 1400,
-                                     work[i].inner);
+                work[i].n =
+                    make_udp("10.0.0.1", "10.0.0.2", 1, 2, (i * 31 + round) % 1400, work[i].inner);
                 work[i].p.n = (uint32_t)peer_seal(&side->record, side->row, work[i].inner,
                                                   work[i].n, NULL, work[i].p.data);
                 if (i % 3 == 0)

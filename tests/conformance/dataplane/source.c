@@ -25,7 +25,8 @@ enum { SPI = 0x01400100, SKIP = 77, WAIT_MS = 3000 };
 #define CHECK(what)                                                                                \
     do {                                                                                           \
         if (!(what)) {                                                                             \
-            fprintf(stderr, "%s:%d: over %s: not so: %s\n", __FILE__, __LINE__, world->name, #what); \
+            fprintf(stderr, "%s:%d: over %s: not so: %s\n", __FILE__, __LINE__, world->name,       \
+                    #what);                                                                        \
             exit(1);                                                                               \
         }                                                                                          \
     } while (0)
@@ -42,10 +43,11 @@ struct world {
     const char *name;
     struct rig rig; /* of a socket world only dp and what the callbacks heard */
     void (*wire_send)(struct world *world, const struct wire *w);
-    bool (*wire_recv)(struct world *world, struct wire *w); /* w->protocol and ports say from where */
+    bool (*wire_recv)(struct world *world,
+                      struct wire *w); /* w->protocol and ports say from where */
     void (*inner_send)(struct world *world, const uint8_t *packet, size_t n);
     size_t (*inner_recv)(struct world *world, uint8_t *packet); /* 0: nothing came */
-    void (*wait_loop)(struct world *world); /* until the loop was woken, then polls */
+    void (*wait_loop)(struct world *world);         /* until the loop was woken, then polls */
     int esp, gre, udp4500, udp500, inner, listener; /* sockets */
 };
 
@@ -113,8 +115,8 @@ static void ike_both_ways(struct world *world)
     for (int i = 0; i < 2; i++) {
         size_t marker = ports[i] == 4500 ? 4 : 0, before = world->rig.n_ike;
 
-        wire = (struct wire){.protocol = IP_PROTO_UDP, .dp_port = ports[i],
-                             .customer_port = ports[i]};
+        wire =
+            (struct wire){.protocol = IP_PROTO_UDP, .dp_port = ports[i], .customer_port = ports[i]};
         memcpy(wire.bytes + marker, message, sizeof message);
         wire.n = sizeof message + marker;
         world->wire_send(world, &wire);
@@ -427,7 +429,14 @@ static void check_kernel_routes(struct world *world)
     in_shell(world, "ip route show proto 157 | grep -q '^10.100.0.8/31'");
     in_shell(world, "ip addr show dev anysa-ct0 | grep -q 'inet 10.100.0.9/32'");
     in_shell(world, "ip route show | grep -q '^203.0.116.0/24 dev lo'");
+    CHECK(prefix_parse("2001:db8:5::/48", &route.prefix));
+    tunnel.interface_address = (struct ip_prefix){addr("2001:db8:6::1"), 127};
+    CHECK(dp_set_tunnels(world->rig.dp, &tunnel, 1, &route, 1) == ERR_OK);
+    in_shell(world, "ip -6 route show proto 157 | grep -q '^2001:db8:5::/48 dev anysa-ct0'");
+    in_shell(world, "ip -6 addr show dev anysa-ct0 | grep -q 'inet6 2001:db8:6::1/128'");
     CHECK(dp_set_tunnels(world->rig.dp, NULL, 0, NULL, 0) == ERR_OK);
+    in_shell(world, "test -z \"$(ip -6 route show proto 157)\"");
+    in_shell(world, "test -z \"$(ip -6 addr show dev anysa-ct0)\"");
     in_shell(world, "test -z \"$(ip route show proto 157)\"");
     in_shell(world, "test -z \"$(ip -4 addr show dev anysa-ct0)\"");
 }
@@ -441,11 +450,16 @@ static void play_socket(void)
                                             .inner_recv = socket_inner_recv,
                                             .wait_loop = socket_wait_loop};
     struct world *world = &world_of_sockets;
-    struct dp_config config = {.slot = 5, .tun = "anysa-ct0", .source = "auto",
-                               .provider = "auto", .lanes = 1, .n_anycast = 1};
+    struct dp_config config = {.slot = 5,
+                               .tun = "anysa-ct0",
+                               .source = "auto",
+                               .provider = "auto",
+                               .lanes = 1,
+                               .n_anycast = 1};
 
     config.anycast[0] = addr(ANYCAST);
-    in_shell(world, "ip link set lo up && ip addr add " ANYCAST "/32 dev lo && ip addr add " CUSTOMER
+    in_shell(world,
+             "ip link set lo up && ip addr add " ANYCAST "/32 dev lo && ip addr add " CUSTOMER
              "/32 dev lo && ip addr add " BEHIND_US "/32 dev lo && "
              "for f in all default lo; do echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter; done");
     refuses(world, config, "192.0.2.66");

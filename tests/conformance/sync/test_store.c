@@ -254,6 +254,26 @@ static void commits_in_groups(void)
     s->ops->close(s);
 }
 
+/* Close while a transaction is being written and more waits: all of it is kept. */
+static void finishes_at_close_when_busy(void)
+{
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+
+    for (uint32_t round = 0; round < 20; round++) {
+        CHECK(store_sqlite_open(&o, &s, &r) == ERR_OK);
+        CHECK(round == 0 || position(&r, 60) == round);
+        store_recovery_free(&r);
+        for (uint32_t i = 0; i < 5; i++) {
+            struct sync_batch *b = with_position(batch_new(i + 1), 60, i == 4 ? round + 1 : 0);
+            CHECK(s->ops->submit(s, b) == ERR_OK);
+            usleep(100);
+        }
+        s->ops->close(s);
+    }
+}
+
 /* Every file of the directory, as bytes: does any of them hold the canary? */
 static bool anything_holds(const char *canary)
 {
@@ -459,6 +479,7 @@ int main(void)
     memory_disk_free(disk);
     suite("sqlite", open_sqlite);
     commits_in_groups();
+    finishes_at_close_when_busy();
     shows_no_key();
     sets_aside_what_it_cannot_use();
     follows_key_rotation();

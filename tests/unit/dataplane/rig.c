@@ -401,8 +401,8 @@ void push_udp(struct rig *rig, uint16_t port, const uint8_t *bytes, size_t n)
 
 void push_inner(struct rig *rig, const uint8_t *bytes, size_t n)
 {
-    struct memory_packet p = {.via = VIA_INNER, .bytes = (uint8_t *)(uintptr_t)bytes,
-                              .n = (uint32_t)n};
+    struct memory_packet p = {
+        .via = VIA_INNER, .bytes = (uint8_t *)(uintptr_t)bytes, .n = (uint32_t)n};
 
     must(memory_push(&rig->net.arriving, &p), "push");
 }

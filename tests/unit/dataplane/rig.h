@@ -64,7 +64,7 @@ struct peer_options {
     uint8_t extra_blocks; /* of padding beyond what is needed */
     uint32_t tfc;         /* zeros behind the inner packet */
     bool bad_padding;
-    uint8_t pad_length;   /* written instead of the true one; 0: the true one */
+    uint8_t pad_length; /* written instead of the true one; 0: the true one */
 };
 /* ESP as the customer sends it: towards our spi_in. */
 size_t peer_seal(const struct child_record *sa, const struct suite_row *row, const uint8_t *inner,

@@ -97,8 +97,8 @@ static unsigned churn_ifindex(const struct source *s)
 }
 
 static const struct source_ops source_churn = {
-    "churn", churn_open, churn_close, churn_recv, churn_send, churn_wake, churn_send_ike,
-    churn_ifindex,
+    "churn",    churn_open, churn_close,    churn_recv,
+    churn_send, churn_wake, churn_send_ike, churn_ifindex,
 };
 
 /* ---------------------------------------------------------------- the loop thread */

@@ -130,7 +130,8 @@ Test(dataplane_choice, a_clock_that_runs_behind_does_not_revive_the_old_one)
 
 Test(dataplane_choice, the_order_of_arrival_does_not_matter)
 {
-    static const uint8_t orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    static const uint8_t orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+                                         {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
 
     for (int i = 0; i < 6; i++) {
         struct child_record all[3] = {sa(A, 1000, true, true), sa(B, 2000, true, false),
@@ -193,8 +194,8 @@ Test(dataplane_choice, inbound_selectors_are_checked_after_opening)
         const char *src, *dst;
         bool passes;
     } cases[] = {
-        {"203.0.113.9", "10.1.0.5", true},  {"203.0.114.9", "10.1.0.5", false},
-        {"203.0.113.9", "10.2.0.5", false}, {"10.1.0.5", "203.0.113.9", false},
+        {"203.0.113.9", "10.1.0.5", true},     {"203.0.114.9", "10.1.0.5", false},
+        {"203.0.113.9", "10.2.0.5", false},    {"10.1.0.5", "203.0.113.9", false},
         {"2001:db8::9", "2001:db8::5", false},
     };
     struct rig rig;

@@ -60,8 +60,9 @@ Test(dataplane_dp, the_wake_fd_tells_of_work)
     p = (struct pollfd){.fd = dp_wake_fd(rig.dp), .events = POLLIN};
     cr_assert_eq(dp_sa_apply(rig.dp, &r), ERR_OK);
     cr_assert_eq(poll(&p, 1, 0), 0);
-    push_udp(&rig, 4500, esp,
-             peer_seal(&r, row, inner, make_udp(BEHIND_ACME, BEHIND_US, 1, 2, 3, inner), NULL, esp));
+    push_udp(
+        &rig, 4500, esp,
+        peer_seal(&r, row, inner, make_udp(BEHIND_ACME, BEHIND_US, 1, 2, 3, inner), NULL, esp));
     (void)lane_turn(rig.dp->lanes[0], 0);
     cr_assert_eq(poll(&p, 1, 0), 1);
     dp_poll(rig.dp);
@@ -487,12 +488,14 @@ Test(dataplane_dp, ike_answers_go_through_the_source)
 
     rig_open(&rig, NULL);
     cr_assert_eq(dp_send_ike(rig.dp, (struct endpoint[]){end(ANYCAST, 500)},
-                             (struct endpoint[]){end(CUSTOMER, 500)}, inner, 100), ERR_OK);
+                             (struct endpoint[]){end(CUSTOMER, 500)}, inner, 100),
+                 ERR_OK);
     cr_assert(memory_pop(&rig.net.ike, &p));
     cr_assert_eq(p.n, 100);
     free(p.bytes);
     cr_assert_eq(dp_send_ike(rig.dp, (struct endpoint[]){end(ANYCAST, 500)},
-                             (struct endpoint[]){end(CUSTOMER, 500)}, inner, 16385), ERR_INVALID);
+                             (struct endpoint[]){end(CUSTOMER, 500)}, inner, 16385),
+                 ERR_INVALID);
     rig_close(&rig);
 }
 

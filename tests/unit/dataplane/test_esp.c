@@ -219,8 +219,7 @@ Test(dataplane_esp, every_cut_is_refused)
 static void arrives(struct rig *rig, const struct child_record *r, size_t n,
                     const struct peer_options *o)
 {
-    push_native(rig, IP_PROTO_ESP, CUSTOMER, esp,
-                peer_seal(r, &suite_rows[0], inner, n, o, esp));
+    push_native(rig, IP_PROTO_ESP, CUSTOMER, esp, peer_seal(r, &suite_rows[0], inner, n, o, esp));
     rig_run(rig);
 }
 
@@ -379,13 +378,13 @@ Test(dataplane_esp, a_full_ike_queue_is_counted)
 Test(dataplane_esp, unauthenticated_or_unknown_suites_are_refused)
 {
     static const struct suite bad[] = {
-        {11, 0, 0, 0, 0},     /* NULL without integrity */
-        {12, 128, 0, 0, 0},   /* CBC without integrity */
-        {20, 128, 0, 12, 0},  /* an AEAD with integrity beside it */
-        {20, 192, 0, 0, 0},   /* a length that we do not speak */
-        {12, 0, 0, 12, 0},    /* no length */
-        {3, 0, 0, 2, 0},      /* 3DES */
-        {12, 128, 0, 1, 0},   /* HMAC-MD5 */
+        {11, 0, 0, 0, 0},    /* NULL without integrity */
+        {12, 128, 0, 0, 0},  /* CBC without integrity */
+        {20, 128, 0, 12, 0}, /* an AEAD with integrity beside it */
+        {20, 192, 0, 0, 0},  /* a length that we do not speak */
+        {12, 0, 0, 12, 0},   /* no length */
+        {3, 0, 0, 2, 0},     /* 3DES */
+        {12, 128, 0, 1, 0},  /* HMAC-MD5 */
     };
     struct rig rig;
 

@@ -35,13 +35,12 @@ static struct ip_prefix random_prefix(void)
 
     p.bits = (uint8_t)(random_u32() % (8 * ip_len(&p.ip) + 1));
     for (unsigned bit = p.bits; bit < 8 * ip_len(&p.ip); bit++)
-        p.ip.b[bit / 8] &= (uint8_t)~(0x80 >> bit % 8);
+        p.ip.b[bit / 8] &= (uint8_t) ~(0x80 >> bit % 8);
     return p;
 }
 
 /* The best route by looking at all; equal ones are told apart by the caller. */
-static const struct fib_route *best_of(const struct fib_route *r, size_t n,
-                                       const struct ip_addr *a)
+static const struct fib_route *best_of(const struct fib_route *r, size_t n, const struct ip_addr *a)
 {
     const struct fib_route *best = NULL;
 
@@ -102,8 +101,12 @@ Test(dataplane_fib, agrees_with_a_naive_search)
 
 Test(dataplane_fib, the_ends_of_the_address_space)
 {
-    static const char *const texts[] = {"0.0.0.0/0", "255.255.255.255/32", "0.0.0.0/32", "::/0",
-                                        "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128", "::/128"};
+    static const char *const texts[] = {"0.0.0.0/0",
+                                        "255.255.255.255/32",
+                                        "0.0.0.0/32",
+                                        "::/0",
+                                        "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
+                                        "::/128"};
     struct fib_route routes[6];
     struct fib *fib;
     bool found;

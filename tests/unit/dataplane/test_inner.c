@@ -90,10 +90,10 @@ static size_t make_extended(const uint8_t *ext, size_t n, uint8_t first)
 Test(dataplane_inner, ipv6_extension_headers_are_walked)
 {
     static const uint8_t chain[] = {
-        60, 0, 1, 4, 0, 0, 0, 0,                         /* hop by hop, then destination options */
+        60, 0, 1, 4,  0, 0, 0, 0,                         /* hop by hop, then destination options */
         43, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 16 octets, then routing */
-        44, 0, 0, 0, 0, 0, 0, 0,                         /* then fragment */
-        17, 0, 0, 1, 0, 0, 0, 1,                         /* the first one, more follow */
+        44, 0, 0, 0,  0, 0, 0, 0,                         /* then fragment */
+        17, 0, 0, 1,  0, 0, 0, 1,                         /* the first one, more follow */
     };
     static const uint8_t later[] = {17, 0, 0, 9, 0, 0, 0, 1};
     static const uint8_t too_long[] = {17, 9, 0, 0, 0, 0, 0, 0};
@@ -180,7 +180,8 @@ Test(dataplane_inner, a_hop_keeps_the_checksum_right)
 Test(dataplane_inner, ecn_leaves_the_tunnel_as_in_rfc_6040)
 {
     enum { NOT, ONE, ZERO, CE, GONE };
-    static const uint8_t figure_4[4][4] = { /* [inner][outer] */
+    static const uint8_t figure_4[4][4] = {
+        /* [inner][outer] */
         [NOT] = {[NOT] = NOT, [ZERO] = NOT, [ONE] = NOT, [CE] = GONE},
         [ZERO] = {[NOT] = ZERO, [ZERO] = ZERO, [ONE] = ONE, [CE] = CE},
         [ONE] = {[NOT] = ONE, [ZERO] = ONE, [ONE] = ONE, [CE] = CE},
@@ -232,9 +233,9 @@ static uint16_t clamp(const char *src, const char *dst, const uint8_t *options, 
 
 Test(dataplane_inner, mss_is_lowered_never_raised)
 {
-    static const uint8_t first[] = {2, 4, 0x05, 0xb4};                    /* 1460 */
-    static const uint8_t small[] = {2, 4, 0x02, 0x18};                    /* 536 */
-    static const uint8_t odd[] = {1, 2, 4, 0x05, 0xb4, 3, 3, 7};          /* at an odd offset */
+    static const uint8_t first[] = {2, 4, 0x05, 0xb4};           /* 1460 */
+    static const uint8_t small[] = {2, 4, 0x02, 0x18};           /* 536 */
+    static const uint8_t odd[] = {1, 2, 4, 0x05, 0xb4, 3, 3, 7}; /* at an odd offset */
     static const uint8_t behind[] = {4, 2, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 2, 4, 0x05, 0xb4};
     bool changed;
 

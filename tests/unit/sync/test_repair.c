@@ -116,6 +116,35 @@ Test(sync_repair, changes_during_a_pull_are_not_missed)
     cluster_free(c);
 }
 
+/* Half a pull is no claim: the vector moves with the last page, and the rest comes later. */
+Test(sync_repair, an_interrupted_pull_claims_nothing)
+{
+    enum { MANY = 2000 };
+    struct cluster *c = cluster_new(2);
+
+    start(c, 1);
+    for (uint32_t i = 0; i < MANY; i++) {
+        struct record *r = sample_child(0x400100 + i, i);
+        give(c, 1,
+             &(struct sync_event){.kind = SYNC_EV_PUT, .group = &r, .n_group = 1, .more = true});
+    }
+    give(c, 1, &(struct sync_event){.kind = SYNC_EV_FLUSH});
+    start(c, 2);
+    for (int i = 0; i < 1000 && stats_of(c, 2).pages < 2; i++)
+        run(c, 1);
+    at(c, 1)->answers_nobody = true;
+    run(c, 200);
+    cr_assert_gt(member_of(c, 2, 2).child_sas, 100u);
+    cr_assert_lt(member_of(c, 2, 2).child_sas, (uint64_t)MANY);
+    cr_assert_eq(member_of(c, 2, 1).lag_records, (uint64_t)MANY);
+    cr_assert(!sync_is_synced(at(c, 2)->core));
+    at(c, 1)->answers_nobody = false;
+    settle(c);
+    cr_assert_eq(member_of(c, 2, 1).lag_records, 0u);
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
 Test(sync_repair, a_healed_partition_has_both_sides)
 {
     struct cluster *c = cluster_new(4);
