@@ -43,7 +43,8 @@ struct store_options {
  *
  * Opens or makes the journal and reads all of it into *recovery (caller:
  * store_recovery_free after the core took the records). A corrupt, foreign or
- * unreadable database is set aside (renamed, logged) and a new one begun. */
+ * unreadable database is set aside (renamed, logged) and a new one begun. ERR_CONFIG, and nothing
+ * is touched, when it is sealed under a cluster key that is not among ours. */
 int store_sqlite_open(const struct store_options *options, struct store **out,
                       struct sync_recovery *recovery);
 /* The same contract in memory; the contents outlive close in *disk, so tests can reopen it. */

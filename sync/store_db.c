@@ -197,7 +197,8 @@ static int check_identity(struct db *db, const struct store_options *o)
     return rc;
 }
 
-/* Opens the journal key with the cluster key that wrapped it; wraps it anew under the first. */
+/* Opens the journal key with the cluster key that wrapped it; wraps it anew under the first.
+ * ERR_CONFIG: none of ours did. */
 static int open_key(struct db *db, const struct store_options *o)
 {
     uint8_t wrapped[WRAPPED_KEY_BYTES], id[4];
@@ -215,9 +216,14 @@ static int open_key(struct db *db, const struct store_options *o)
         if (o->keys[i].id == key_id)
             (void)journal_unwrap(wrapped, &o->keys[i], o->cluster, o->slot, &db->seal);
     if (!db->seal) {
-        log_error("journal", "%s is sealed under a cluster key that is not configured (id %u)",
-                  o->path, key_id);
-        return ERR_INVALID;
+        /* Not damage but most likely a wrong key file: setting a good journal aside would lose it.
+         */
+        log_error(
+            "journal",
+            "%s is sealed under a cluster key that is not configured (id %u): put the right key "
+            "into key_file, or move the journal away to begin a new one",
+            o->path, key_id);
+        return ERR_CONFIG;
     }
     return key_id == o->keys[0].id ? ERR_OK : write_wrapped(db, o);
 }

@@ -1,18 +1,22 @@
-/* The whole room at work: three cores, each on its own loop thread, over nng and on disk.
+/* The whole room at work: three cores over nng and on disk, two of them on loop threads of this
+ * process, the third a process of its own, which is killed and comes back.
  *
  *     node 1: PUT -> fsync, publish -> barrier, 200 times one after the other, then in bulk
- *     node 3: stops, starts again, and has all
+ *     node 3: kill -9; node 1 goes on; node 3 again: synced, with all that there is
  *
- * Prints how long the barriers took. The loop here is what node/ does with libuv. */
+ * Prints how long things took. The loop here is what node/ does with libuv. */
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "proto/err.h"
 #include "sync/store.h"
@@ -45,7 +49,7 @@ struct loop {
 
 static char directory[] = "/tmp/anysa-mesh-XXXXXX";
 static uint16_t ports[NODES];
-static struct loop loops[NODES + 1]; /* the last: node 3's second life */
+static struct loop loops[NODES];
 
 static void on_wake(void *ctx)
 {
@@ -233,11 +237,12 @@ static int by_value(const void *a, const void *b)
 
 static void one_by_one(void)
 {
+    static uint32_t next_spi = 0x400100;
     static uint64_t took_us[ONE_BY_ONE];
 
     for (uint32_t i = 0; i < ONE_BY_ONE; i++) {
         uint64_t before = loops[0].barriers;
-        add(&loops[0], sample_child(0x400100 + i, i));
+        add(&loops[0], sample_child(next_spi++, i));
         on_wake(&loops[0]);
         WAIT_FOR(loops[0].barriers > before);
         took_us[i] = loops[0].last_barrier_us;
@@ -259,8 +264,79 @@ static void in_bulk(void)
     printf("bulk: %d records behind barriers in %lu ms\n", BULK,
            (unsigned long)((now_read().mono_us - began) / 1000));
     CHECK(loops[0].timeouts == 0);
-    for (int i = 1; i < NODES; i++) /* behind the barrier means installed everywhere */
-        WAIT_FOR(loops[i].child_sas == ONE_BY_ONE + BULK);
+    WAIT_FOR(loops[1].child_sas == ONE_BY_ONE + BULK);
+}
+
+/* ---- node 3, in a process of its own ---- */
+
+extern char **environ;
+static int child_says; /* its standard output */
+
+static pid_t spawn_child(void)
+{
+    char port_texts[NODES][8];
+    char name[] = "mesh";
+    char *argv[] = {name, directory, port_texts[0], port_texts[1], port_texts[2], NULL};
+    posix_spawn_file_actions_t actions;
+    int pipe_fds[2];
+    pid_t pid;
+
+    for (int i = 0; i < NODES; i++)
+        snprintf(port_texts[i], sizeof port_texts[i], "%u", ports[i]);
+    CHECK(pipe(pipe_fds) == 0);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], 1);
+    CHECK(posix_spawn(&pid, "/proc/self/exe", &actions, NULL, argv, environ) == 0);
+    posix_spawn_file_actions_destroy(&actions);
+    close(pipe_fds[1]);
+    child_says = pipe_fds[0];
+    return pid;
+}
+
+/* The number of Child SAs with which it says it is synced, and its time from the start. */
+static unsigned long wait_child(unsigned long *took_ms)
+{
+    struct pollfd p = {.fd = child_says, .events = POLLIN};
+    unsigned long sas = 0;
+    char line[64] = "", *end;
+
+    CHECK(poll(&p, 1, WAIT_US / 1000) == 1);
+    CHECK(read(child_says, line, sizeof line - 1) > 0);
+    sas = strtoul(line, &end, 10);
+    *took_ms = strtoul(end, NULL, 10);
+    return sas;
+}
+
+static void kill_child(pid_t pid)
+{
+    int status;
+
+    CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid);
+    close(child_says);
+}
+
+static int child_main(char **argv)
+{
+    uint64_t began = now_read().mono_us;
+    struct loop *l = &loops[2];
+    bool said = false;
+
+    snprintf(directory, sizeof directory, "%s", argv[1]);
+    for (int i = 0; i < NODES; i++)
+        ports[i] = (uint16_t)strtoul(argv[2 + i], NULL, 10);
+    l->slot = 3;
+    open_loop(l);
+    for (;;) {
+        turn(l);
+        if (!said && l->synced && l->epoch) {
+            printf("%lu %lu\n", (unsigned long)l->child_sas,
+                   (unsigned long)((now_read().mono_us - began) / 1000));
+            fflush(stdout);
+            said = true;
+        }
+        if (getppid() == 1)
+            _exit(1); /* the test is gone */
+    }
 }
 
 static void pick_ports(void)
@@ -295,21 +371,34 @@ static void remove_all(void)
     (void)rmdir(directory);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    unsigned long took_ms, sas;
+    pid_t child;
+
+    if (argc == 2 + NODES)
+        return child_main(argv);
     CHECK(mkdtemp(directory));
     pick_ports();
-    for (uint16_t i = 0; i < NODES; i++)
-        start(&loops[i], (uint16_t)(i + 1));
-    for (int i = 0; i < NODES; i++)
+    child = spawn_child();
+    start(&loops[0], 1);
+    start(&loops[1], 2);
+    CHECK(wait_child(&took_ms) == 0);
+    for (int i = 0; i < 2; i++)
         WAIT_FOR(loops[i].synced && loops[i].epoch == 1);
     one_by_one();
     in_bulk();
 
-    stop(&loops[2]); /* its old listener stays with this process: the next life moves */
+    kill_child(child);
     add(&loops[0], sample_child(0x600000, 9999));
     on_wake(&loops[0]);
     WAIT_FOR(loops[1].child_sas == ONE_BY_ONE + BULK + 1);
+    child = spawn_child();
+    sas = wait_child(&took_ms);
+    printf("killed and back: synced with %lu SAs after %lu ms\n", sas, took_ms);
+    CHECK(sas == ONE_BY_ONE + BULK + 1);
+    one_by_one(); /* and it is waited for again */
+    kill_child(child);
     stop(&loops[0]);
     stop(&loops[1]);
     remove_all();

@@ -368,13 +368,28 @@ static void run_sql(const char *sql)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
+/* A journal under a key that we do not have is good, and stays where it is. */
+static void refuses_another_key(const struct store_options *o, const struct cluster_key *wrong)
+{
+    struct store_options other = *o;
+    size_t before = files_aside();
+    struct sync_recovery r;
+    struct store *s;
+
+    other.keys = wrong;
+    other.n_keys = 1;
+    CHECK(store_sqlite_open(&other, &s, &r) == ERR_CONFIG);
+    CHECK(files_aside() == before);
+    expect(o, false);
+}
+
 static void sets_aside_what_it_cannot_use(void)
 {
     struct store_options o = options(), other;
     char junk[8192];
 
     expect(&o, false);
-    other = o; /* another slot's, another cluster's, another key's */
+    other = o; /* another slot's, another cluster's */
     other.slot = 4;
     expect(&other, true);
     expect(&o, true);
@@ -382,10 +397,7 @@ static void sets_aside_what_it_cannot_use(void)
     other.cluster = "plant";
     expect(&other, true);
     expect(&o, true);
-    other = o;
-    other.keys = &keys[1];
-    expect(&other, true);
-    expect(&o, true);
+    refuses_another_key(&o, &keys[1]);
 
     memset(junk, 'x', sizeof junk); /* not a database at all */
     scribble(0, junk, sizeof junk);
@@ -414,8 +426,11 @@ static void follows_key_rotation(void)
     expect(&o, false);
     o.n_keys = 1; /* the old key is gone */
     expect(&o, false);
-    o.keys = keys;
-    expect(&o, true);
+    refuses_another_key(&o, &keys[0]);
+    both[0] = keys[0]; /* and back */
+    both[1] = keys[1];
+    o.n_keys = 2;
+    expect(&o, false);
 }
 
 /* A journal in use is neither shared nor set aside. */
