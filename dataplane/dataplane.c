@@ -50,6 +50,7 @@ static int open_tables(struct dp *dp)
     dp->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (dp->wake_fd < 0)
         return ERR_IO;
+    dp->lingering_end = &dp->lingering;
     rc = sa_table_open(&dp->sas);
     if (rc == ERR_OK)
         rc = tunnel_table_open(&dp->tunnels);
@@ -126,14 +127,34 @@ int dp_open(const struct dp_config *config, const struct dp_callbacks *callbacks
     return dp_open_with(config, callbacks, &source_socket, NULL, true, out);
 }
 
+static void choose_again(struct tunnel *tunnel)
+{
+    if (tunnel_choose(tunnel) != ERR_OK)
+        log_error("dataplane", "out of memory: a tunnel sends nothing until its SAs change");
+}
+
+static void stop_lingering(struct dp *dp, struct sa *sa)
+{
+    struct sa **at = &dp->lingering;
+
+    while (*at && *at != sa)
+        at = &(*at)->linger_next;
+    if (!*at)
+        return;
+    *at = sa->linger_next;
+    if (!*at)
+        dp->lingering_end = at;
+}
+
 static void remove_sa(struct dp *dp, struct sa *sa)
 {
     struct tunnel *tunnel = sa->hot.tunnel;
 
+    if (sa->lingering)
+        stop_lingering(dp, sa);
     sa_table_del(&dp->sas, sa);
     tunnel_del_sa(tunnel, sa);
-    if (tunnel_choose(tunnel) != ERR_OK)
-        log_error("dataplane", "out of memory: a tunnel sends nothing until its SAs change");
+    choose_again(tunnel);
     sa_free_later(sa);
     tunnel_drop_unused(&dp->tunnels, tunnel);
 }
@@ -328,8 +349,7 @@ int dp_sa_apply(struct dp *dp, const struct child_record *record)
     struct sa *sa = find_sa(dp, record->spi_in);
 
     if (record->state == SA_DELETED) {
-        if (sa)
-            remove_sa(dp, sa);
+        dp_sa_retire(dp, record->spi_in);
         return ERR_OK;
     }
     if (record->state != SA_INSTALLED)
@@ -343,6 +363,26 @@ void dp_sa_remove(struct dp *dp, uint32_t spi_in)
 
     if (sa)
         remove_sa(dp, sa);
+}
+
+void dp_sa_retire(struct dp *dp, uint32_t spi_in)
+{
+    struct sa *sa = find_sa(dp, spi_in);
+
+    if (!sa || sa->lingering)
+        return;
+    sa->lingering = true;
+    sa->linger_end_us = now_read().mono_us + DP_LINGER_MS * 1000ULL;
+    sa->linger_next = NULL;
+    *dp->lingering_end = sa;
+    dp->lingering_end = &sa->linger_next;
+    choose_again(sa->hot.tunnel);
+}
+
+void dp_expire(struct dp *dp, uint64_t now_us)
+{
+    while (dp->lingering && dp->lingering->linger_end_us <= now_us)
+        remove_sa(dp, dp->lingering);
 }
 
 static void sum_traffic(const struct traffic *t, unsigned lanes, struct dp_sa_stats *out)
@@ -364,7 +404,7 @@ bool dp_sa_get_stats(const struct dp *dp, uint32_t spi_in, struct dp_sa_stats *o
     const struct sa *sa = find_sa(dp, spi_in);
 
     *out = (struct dp_sa_stats){0};
-    if (!sa)
+    if (!sa || sa->lingering)
         return false;
     sum_traffic(sa->hot.traffic, dp->n_lanes, out);
     out->installed_ms = sa->installed_ms;

@@ -88,10 +88,17 @@ void dp_poll(struct dp *dp);
 int dp_send_ike(struct dp *dp, const struct endpoint *local, const struct endpoint *peer,
                 const uint8_t *bytes, size_t n);
 
-/* Installs an SA or applies its newer form (endpoint, confirmed, rekeyed). SA_DELETED removes it.
+/* Installs an SA or applies its newer form (endpoint, confirmed, rekeyed). SA_DELETED retires it.
  */
 int dp_sa_apply(struct dp *dp, const struct child_record *sa);
+/* At once. */
 void dp_sa_remove(struct dp *dp, uint32_t spi_in);
+/* Nothing is sealed on it any more and it is shown no more, but packets that are under way are
+ * still opened, for DP_LINGER_MS. */
+enum { DP_LINGER_MS = 5000 };
+void dp_sa_retire(struct dp *dp, uint32_t spi_in);
+/* Removes what has lingered long enough; call it now and then. */
+void dp_expire(struct dp *dp, uint64_t now_us);
 
 struct dp_sa_stats {
     uint64_t packets_in, bytes_in, packets_out, bytes_out; /* inner packets and octets, this node */

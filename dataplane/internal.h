@@ -22,6 +22,7 @@ struct dp {
     int wake_fd; /* eventfd, written by lanes */
 
     struct sa_table sas;
+    struct sa *lingering, **lingering_end; /* loop thread; oldest first */
     struct tunnel_table tunnels;
     struct fib *fib;        /* rcu_dereference; never NULL */
     _Atomic uint32_t epoch; /* granted; 0: seal nothing */

@@ -51,6 +51,9 @@ struct sa {
     struct suite suite;
     uint32_t generation, replaces_spi;
     bool rekeyed;
+    bool lingering;                   /* deleted: still opens what is under way, never seals */
+    uint64_t linger_end_us;           /* monotonic */
+    struct sa *linger_next;           /* in the dataplane's list, oldest first */
     int64_t created_ms, installed_ms; /* wall clock */
     uint32_t installed_us;            /* 0-999, below installed_ms */
     struct sa *next;                  /* in the tunnel's list */

@@ -157,7 +157,8 @@ static int by_preference(const void *a, const void *b)
 static bool is_replaced(const struct tunnel *tunnel, const struct sa *sa)
 {
     for (const struct sa *other = tunnel->sas; other; other = other->next)
-        if (other->replaces_spi == sa->hot.spi_in && id128_equal(&other->lineage, &sa->lineage))
+        if (!other->lingering && other->replaces_spi == sa->hot.spi_in &&
+            id128_equal(&other->lineage, &sa->lineage))
             return true;
     return false;
 }
@@ -175,7 +176,8 @@ static struct sa_choice *sort_choice(const struct tunnel *tunnel)
     choice = calloc(1, sizeof *choice + tunnel->n_sas * sizeof(struct sa *));
     if (list && choice) {
         for (struct sa *sa = tunnel->sas; sa; sa = sa->next)
-            list[n++] = (struct candidate){sa, is_replaced(tunnel, sa)};
+            if (!sa->lingering)
+                list[n++] = (struct candidate){sa, is_replaced(tunnel, sa)};
         qsort(list, n, sizeof *list, by_preference);
         for (choice->n = 0; choice->n < n; choice->n++)
             choice->sa[choice->n] = list[choice->n].sa;

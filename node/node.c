@@ -141,6 +141,8 @@ static void on_sync_tick(uv_timer_t *timer)
 
     node_store_poll(node);
     node_sync(node, &event);
+    if (node->dp)
+        dp_expire(node->dp, now_read().mono_us);
     node_resume_tick(node);
     node_update_ready(node);
 }

@@ -32,8 +32,7 @@ static void install_child(struct node *node, const struct child_record *sa)
         return; /* node_install_all comes when it is up */
     known = dp_sa_get_stats(node->dp, sa->spi_in, &stats);
     if (sa->state == SA_DELETED || sa->not_after_ms <= now.wall_ms) {
-        if (known)
-            dp_sa_remove(node->dp, sa->spi_in);
+        dp_sa_retire(node->dp, sa->spi_in); /* what is under way may still come */
         return;
     }
     if (!node_find_tunnel(node, &sa->tunnel_id)) {

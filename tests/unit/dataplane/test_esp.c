@@ -459,3 +459,39 @@ Test(dataplane_esp, a_packet_that_grows_too_large_is_dropped)
     cr_assert_eq(rig.net.leaving.n, 0);
     rig_close(&rig);
 }
+
+/* ---- the end of an SA ---- */
+
+Test(dataplane_esp, a_deleted_sa_still_opens_what_is_under_way_for_five_seconds)
+{
+    const struct suite_row *row = &suite_rows[0];
+    struct child_record r;
+    struct dp_sa_stats stats;
+    struct memory_packet p;
+    struct rig rig;
+    uint64_t now_us;
+    size_t n;
+
+    rig_open(&rig, NULL);
+    r = install(&rig, row);
+    n = make_udp(BEHIND_ACME, BEHIND_US, 1, 2, 100, inner);
+    r.state = SA_DELETED;
+    cr_assert_eq(dp_sa_apply(rig.dp, &r), ERR_OK);
+    now_us = now_read().mono_us;
+    cr_assert(!dp_sa_get_stats(rig.dp, SPI, &stats), "it is shown no more");
+    check_in(&rig, &r, row, n, false);
+    dp_expire(rig.dp, now_us + 4000000);
+    check_in(&rig, &r, row, n, false);
+
+    push_inner(&rig, back, make_udp(BEHIND_US, BEHIND_ACME, 2, 1, 100, back));
+    rig_run(&rig);
+    cr_assert(!pop(&rig, &p), "nothing is sealed on it");
+    cr_assert_eq(drops(&rig, DROP_NO_TUNNEL_SA), 1);
+
+    dp_expire(rig.dp, now_us + 6000000);
+    push_native(&rig, IP_PROTO_ESP, CUSTOMER, esp, peer_seal(&r, row, inner, n, NULL, esp));
+    rig_run(&rig);
+    cr_assert_eq(drops(&rig, DROP_NO_SA), 1);
+    cr_assert(!pop(&rig, &p));
+    rig_close(&rig);
+}
