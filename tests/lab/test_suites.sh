@@ -24,28 +24,6 @@ PORTS=(500 4500)
 NULL_CUSTOMER=2
 NARROW_CUSTOMER=3
 
-# answered DESCRIPTION PING CUSTOMER: three of three. strongSwan's user-space IPsec now and
-# then loses a packet of its own just after an SA came up (about one in 3,000 here): that is
-# seen from the node, which then carried as many packets in as out and dropped none, is
-# counted and asked again, once. Anything that the node did not carry fails at once.
-answered() {
-    local got
-    got=$("$2" "$3" 3 0.01)
-    if [ "$got" != "3 3" ]; then
-        equal "$1 ($got): packets that the node carried in and out" "$(node_packets 1 in)" "$(node_packets 1 out)"
-        equal "$1 ($got): packets that the node dropped" "$dropped" "$(dropped_packets)"
-        note "$1: $got, lost inside the customer"
-        lost_by_peer=$((lost_by_peer + 1))
-        got=$("$2" "$3" 3 0.01)
-    fi
-    equal "$1" "3 3" "$got"
-}
-
-# dropped_packets: all of node 1's drops but what its own kernel sends into the TUN device
-dropped_packets() {
-    node_get 1 /metrics | awk '/^anysa_drops_total/ && !/no_route/ { n += $2 } END { print n + 0 }'
-}
-
 # works CUSTOMER DESCRIPTION: negotiate, look, ping both ways, close, nothing left
 works() {
     local c=$1 what=$2 suite
@@ -56,8 +34,8 @@ works() {
     equal "$what: IKE suite shown" "${EXPECT_IKE:-${C_IKE:-aes256gcm16-prfsha256-modp2048}}" "$suite"
     suite=$(node_first 1 /v1/child-sas | jq -r .suite)
     equal "$what: Child suite shown" "${EXPECT_ESP:-${C_ESP:-aes256gcm16}}" "$suite"
-    answered "$what: pings" customer_ping "$c"
-    answered "$what: pings towards the customer" inner_ping "$c"
+    equal "$what: pings" "3 3" "$(customer_ping "$c" 3 0.01)"
+    equal "$what: pings towards the customer" "3 3" "$(inner_ping "$c" 3 0.01)"
     check "$what: close" customer_down "$c"
     eventually "$what: nothing left" 3 no_sas 1
     walked=$((walked + 1))
@@ -145,7 +123,6 @@ esac
 
 if [ "$full" = yes ]; then test_begin "suites, full product" 1800; else test_begin suites 120; fi
 walked=0
-lost_by_peer=0
 lab_begin 1 3
 net_up
 mkdir -p -m 700 "$STATE/common/psk"
@@ -156,10 +133,8 @@ config_ipsec_tunnel c2 "$(customer_addr 2)" "$(customer_net 2)" 2 "allow_null_ci
 config_ipsec_tunnel c3 "$(customer_addr 3)" "$(customer_net 3)" 3 "remote_ts: [$(customer_net 3)]"
 config_end
 lab_start
-dropped=$(dropped_packets)
 if [ "$full" = yes ]; then walk_product; else walk_each_once; fi
 walk_choices
 walk_refusals
-say "$walked negotiations as expected; packets lost inside the customer: $lost_by_peer"
-between "packets lost inside the customer" 0 $((1 + walked / 100)) "$lost_by_peer"
+say "$walked negotiations as expected"
 test_end

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""ICMP echo requests at a steady pace, and patience with the answers.
+
+ping(8) leaves two round trips after the last request, which is milliseconds here: an
+answer that a busy machine delays counts as lost. This one waits --wait seconds for it.
+Prints "sent received".
+"""
+import argparse
+import os
+import select
+import socket
+import struct
+import sys
+import time
+
+IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2
+ECHO_REPLY, ECHO_REQUEST = 0, 8
+
+
+def checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def echo_request(ident: int, seq: int, size: int) -> bytes:
+    data = bytes(i & 0xFF for i in range(size & ~1))
+    head = struct.pack("!BBHHH", ECHO_REQUEST, 0, 0, ident, seq)
+    return struct.pack("!BBHHH", ECHO_REQUEST, 0, checksum(head + data), ident, seq) + data
+
+
+def replies(sock: socket.socket, ident: int, until: float) -> set[int]:
+    """The sequence numbers answered until then."""
+    seen = set()
+    while select.select([sock], [], [], max(0.0, until - time.monotonic()))[0]:
+        packet = sock.recv(65535)
+        kind, _, _, their_ident, seq = struct.unpack_from("!BBHHH", packet, (packet[0] & 15) * 4)
+        if kind == ECHO_REPLY and their_ident == ident:
+            seen.add(seq)
+    return seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target")
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--interval", type=float, default=0.01)
+    parser.add_argument("--size", type=int, default=56, help="octets after the ICMP header, even")
+    parser.add_argument("--df", action="store_true", help="not to be fragmented")
+    parser.add_argument("--wait", type=float, default=3.0)
+    args = parser.parse_args()
+
+    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    sock.bind((args.source, 0))
+    if args.df:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+    ident = os.getpid() & 0xFFFF
+    answered = set()
+    due = time.monotonic()
+    for seq in range(args.count):
+        sock.sendto(echo_request(ident, seq, args.size), (args.target, 0))
+        due += args.interval
+        answered |= replies(sock, ident, due)
+    end = time.monotonic() + args.wait
+    while len(answered) < args.count and time.monotonic() < end:
+        answered |= replies(sock, ident, min(end, time.monotonic() + 0.02))
+    if len(answered) < args.count:
+        print("no answer to", *sorted(set(range(args.count)) - answered), file=sys.stderr)
+    print(args.count, len(answered))
+
+
+main()
