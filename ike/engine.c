@@ -320,7 +320,8 @@ static void free_tunnels(struct tunnel *all)
 
     HASH_ITER(by_id, all, t, next)
     {
-        HASH_DELETE(by_id, all, t); /* NOLINT(clang-analyzer-unix.Malloc): iterating is safe */
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): iterating is safe */
+        HASH_DELETE(by_id, all, t);
         secret_free(t->psk, t->psk_n);
         free(t);
     }

@@ -94,8 +94,8 @@ void node_contacts_free(struct node *node)
 
     HASH_ITER(hh, node->contacts, c, next)
     {
-        HASH_DELETE(hh, node->contacts,
-                    c); /* NOLINT(clang-analyzer-unix.Malloc): iterating is safe */
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): iterating is safe */
+        HASH_DELETE(hh, node->contacts, c);
         free(c->sas);
         free(c);
     }
