@@ -235,6 +235,7 @@ void ike_sa_drop_half_open_parts(struct ike_engine *e, struct ike_sa *sa)
         HASH_DELETE(by_init, e->by_init, sa);
         sa->by_init.tbl = NULL;
         e->stats.half_open--;
+        prefix_leave(e, &sa->init_source);
     }
     blob_free(&sa->init_request);
     blob_free(&sa->init_response);

@@ -50,7 +50,9 @@ struct ike_config {
     uint16_t slot;
     struct id128 incarnation; /* of this process, for the terms it writes */
     char id_domain[IKE_DOMAIN_MAX];
-    struct secret spi_key; /* cluster-wide, keys the MAC in our SPIs: 32 octets */
+    struct secret spi_key;     /* cluster-wide, keys the MAC in our SPIs: 32 octets */
+    struct secret cookie_key;  /* cluster-wide, keys our cookies: 32 octets */
+    uint32_t cookie_threshold; /* half-open SAs from which on a COOKIE is asked for; 0: always */
     uint32_t lifetime_s, child_lifetime_s, max_children;
     uint32_t dpd_s; /* silence after which we ask whether the peer lives; 0: never */
     /* A fresh 64-bit IV of lane 15 under the granted epoch; false: none may be used now. */
@@ -155,8 +157,8 @@ bool ike_owns(const struct ike_engine *engine, uint64_t our_spi);
 
 struct ike_stats {
     uint64_t half_open, established;
-    uint64_t datagrams, malformed, no_epoch, auth_ok, auth_failed, rekeys, deletes, retransmits,
-        timeouts;
+    uint64_t datagrams, malformed, no_epoch, cookies, prefix_full, auth_ok, auth_failed, rekeys,
+        deletes, retransmits, timeouts;
 };
 void ike_get_stats(const struct ike_engine *engine, struct ike_stats *out);
 

@@ -14,12 +14,13 @@
 #include "proto/log.h"
 
 enum {
-    HALF_OPEN_S = 30,        /* a half-open SA lives this long */
-    LINGER_S = 10,           /* a closed one answers retransmits this long */
-    HALF_OPEN_MAX = 20000,   /* in total; beyond it IKE_SA_INIT is dropped */
-    REQUEST_KEPT_MAX = 4096, /* largest IKE_SA_INIT that we keep for AUTH */
-    GROUP_MAX = 256,         /* records of one exchange */
-    KEY_POOL = 8,            /* key pairs kept ready per group */
+    HALF_OPEN_S = 30,            /* a half-open SA lives this long */
+    LINGER_S = 10,               /* a closed one answers retransmits this long */
+    PREFIX_HALF_OPEN_MAX = 1024, /* likewise from one source prefix (/24, /48) */
+    HALF_OPEN_MAX = 20000,       /* in total; beyond it IKE_SA_INIT is dropped */
+    REQUEST_KEPT_MAX = 4096,     /* largest IKE_SA_INIT that we keep for AUTH */
+    GROUP_MAX = 256,             /* records of one exchange */
+    KEY_POOL = 8,                /* key pairs kept ready per group */
 };
 
 /* The life of an IKE SA here:
@@ -84,6 +85,7 @@ struct init_key { /* how a retransmitted IKE_SA_INIT is known: SPIi and the sour
 struct ike_sa {
     uint64_t our_spi;
     struct init_key init_key;
+    struct ip_addr init_source;
     UT_hash_handle by_spi;
     UT_hash_handle by_init;   /* only while half-open */
     UT_hash_handle by_commit; /* only while an answer is held */
@@ -148,11 +150,18 @@ struct key_pool {
     size_t n, under_way;
 };
 
+struct source_prefix { /* half-open SAs from one */
+    uint8_t b[7];
+    uint32_t n;
+    UT_hash_handle hh;
+};
+
 struct ike_engine {
     struct ike_config config;
     struct rng rng;
     struct tunnel *tunnels;
     struct ike_sa *by_spi, *by_init, *by_commit, *by_lineage;
+    struct source_prefix *prefixes;
     uint64_t next_sweep_us; /* monotonic: when time-outs are looked for again */
     struct key_pool pools[2];
     struct ike_stats stats;
@@ -224,6 +233,15 @@ void pool_refill(struct ike_engine *e);
 /* natd.c part: the NAT_DETECTION hash (RFC 7296 §2.23). */
 int natd_hash(uint64_t spi_i, uint64_t spi_r, const struct endpoint *ep, uint8_t out[20]);
 uint64_t spi_make(const struct secret *key, uint16_t slot, uint32_t random22, uint64_t spi_i);
+
+/* cookie.c: COOKIE (RFC 7296 §2.6). cookie_passes is true where none is needed, or the right one
+ * came; otherwise it was asked for. */
+bool cookie_passes(struct ike_engine *e, const struct request *rq, struct slice nonce_i);
+/* Counts half-open SAs per source prefix; false: this prefix has its share. */
+bool prefix_enter(struct ike_engine *e, const struct ip_addr *ip);
+void prefix_leave(struct ike_engine *e, const struct ip_addr *ip);
+/* sa_init.c: an unprotected answer of one notify. */
+void init_refuse(struct ike_engine *e, const struct request *rq, uint16_t type, struct slice data);
 
 /* auth.c */
 void auth_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);

@@ -26,7 +26,7 @@ int natd_hash(uint64_t spi_i, uint64_t spi_r, const struct endpoint *ep, uint8_t
 }
 
 /* An unprotected answer of one notify; no state is kept for it. */
-static void refuse(struct ike_engine *e, const struct request *rq, uint16_t type, struct slice data)
+void init_refuse(struct ike_engine *e, const struct request *rq, uint16_t type, struct slice data)
 {
     struct writer w = writer_of(e->scratch, sizeof e->scratch);
     struct chain c;
@@ -117,7 +117,7 @@ static void fail_no_proposal(struct ike_engine *e, const struct request *rq,
              proposal_describe(sa_body, offered, sizeof offered),
              proposal_describe_rules(rules, allowed, sizeof allowed));
     act_failure(e, NULL, rq, text);
-    refuse(e, rq, N_NO_PROPOSAL_CHOSEN, (struct slice){0});
+    init_refuse(e, rq, N_NO_PROPOSAL_CHOSEN, (struct slice){0});
 }
 
 /* Reads KE; false when it was answered or is malformed. */
@@ -130,17 +130,17 @@ static bool take_ke(struct ike_engine *e, const struct request *rq, struct slice
 
     read_skip(&r, 2);
     if (r.bad) {
-        refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+        init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
         return false;
     }
     if (group != choice->suite.dh) {
         uint8_t preferred[2] = {(uint8_t)(choice->suite.dh >> 8), (uint8_t)choice->suite.dh};
 
-        refuse(e, rq, N_INVALID_KE_PAYLOAD, (struct slice){preferred, 2});
+        init_refuse(e, rq, N_INVALID_KE_PAYLOAD, (struct slice){preferred, 2});
         return false;
     }
     if (r.left != want) {
-        refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+        init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
         return false;
     }
     read_bytes(&r, sa->peer_public, want);
@@ -189,6 +189,7 @@ static void enter(struct ike_engine *e, struct ike_sa *sa, const struct request 
     rec->peer = rq->peer;
     sa->our_spi = rec->spi_r;
     sa->init_key = init_key_of(rq);
+    sa->init_source = rq->peer.ip;
     sa->answer_local = rq->local;
     sa->answer_peer = rq->peer;
     rng_fill(&e->rng, sa->nonce_r, sizeof sa->nonce_r);
@@ -228,9 +229,11 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
         return;
     if (!sa_body || !ke || !nonce || nonce->body.n < IKE_NONCE_MIN ||
         nonce->body.n > IKE_NONCE_MAX) {
-        refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+        init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
         return;
     }
+    if (!cookie_passes(e, rq, nonce->body))
+        return;
     sa = ike_sa_new(e);
     if (!sa)
         return;
@@ -239,9 +242,10 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
     if (rc == ERR_UNSUPPORTED)
         fail_no_proposal(e, rq, &rules, sa_body->body);
     else if (rc != ERR_OK)
-        refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+        init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
     if (rc != ERR_OK || !take_ke(e, rq, ke->body, &sa->init_choice, sa) ||
-        blob_set(&sa->init_request, rq->m.raw.p, rq->m.raw.n) != ERR_OK) {
+        blob_set(&sa->init_request, rq->m.raw.p, rq->m.raw.n) != ERR_OK ||
+        !prefix_enter(e, &rq->peer.ip)) {
         blob_free(&sa->init_request);
         record_free(sa->rec);
         secret_free(sa, sizeof *sa);

@@ -281,6 +281,8 @@ static int open_ike(struct node *node)
         .spi_key = node->spi_key,
         .lifetime_s = config->ike.lifetime_s,
         .child_lifetime_s = config->ike.child_lifetime_s,
+        .cookie_key = node->cookie_key,
+        .cookie_threshold = config->ike.half_open_cookie_threshold,
         .max_children = config->ike.max_children,
         .dpd_s = config->ike.dpd_s,
         .each_ike = node_contacts_each,
@@ -297,6 +299,7 @@ static int open_ike(struct node *node)
     memcpy(c.id_domain, config->cluster.id_domain, sizeof c.id_domain);
     node->ike = ike_new(&c, &rng_system);
     secret_wipe(&c.spi_key);
+    secret_wipe(&c.cookie_key);
     return node->ike ? ERR_OK : ERR_NOMEM;
 }
 
@@ -410,6 +413,9 @@ static int derive_keys(struct node *node)
     const struct secret *cluster_key = &node->config->cluster.keys[0].key;
     int err = derive(cluster_key, "anysa ike spi", &node->spi_key);
 
+    if (err == ERR_OK)
+        err = derive(cluster_key, "anysa ike cookie", &node->cookie_key);
+
     return err != ERR_OK ? err : fingerprint_key(cluster_key, &node->fingerprint_key);
 }
 
@@ -464,6 +470,7 @@ static void close_all(struct node *node)
     node_contacts_free(node);
     node_free_tunnels(node);
     secret_wipe(&node->spi_key);
+    secret_wipe(&node->cookie_key);
     secret_wipe(&node->fingerprint_key);
 }
 

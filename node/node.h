@@ -98,7 +98,7 @@ struct node {
 
     struct resume *resume;
     struct tunnel_table tunnels;
-    struct secret fingerprint_key, spi_key; /* both derived from the first cluster key */
+    struct secret fingerprint_key, spi_key, cookie_key; /* derived from the first cluster key */
 
     bool ready, was_ready, draining;
     bool no_install;          /* test hook: Child SAs are not installed here */

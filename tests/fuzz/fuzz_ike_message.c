@@ -28,6 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         (void)peer_init(&p);
         (void)peer_auth(&p);
     }
+    b.engine->config.cookie_threshold = data[0] & 8 ? 0 : UINT32_MAX;
     n--;
     memcpy(bytes, data + 1, n);
     if (data[0] & 1 && n >= 16) {

@@ -65,6 +65,8 @@ void bench_open(struct bench *b)
     rng = (struct rng){fill, &b->rng_state};
     strcpy(config.id_domain, "ipsec.example.net");
     (void)secret_set(&config.spi_key, "0123456789abcdef0123456789abcdef", 32);
+    (void)secret_set(&config.cookie_key, "fedcba9876543210fedcba9876543210", 32);
+    config.cookie_threshold = 64;
     config.next_iv = next_iv;
     config.next_iv_ctx = b;
     config.esp_spi_taken = never_taken;
@@ -315,9 +317,11 @@ bool peer_init(struct peer *p)
         p->dh = dh_generate(p->ike.dh);
     (void)dh_public(p->dh, public_value);
     chain_begin(&c, payloads, sizeof payloads);
+    if (p->cookie_n)
+        chain_notify(&c, 0, (struct slice){0}, N_COOKIE, (struct slice){p->cookie, p->cookie_n});
     peer_write_offer(&c, &p->ike, PROTOCOL_IKE, 0, false);
     chain_open(&c, PAYLOAD_KE);
-    write_u16(&c.w, p->ike.dh);
+    write_u16(&c.w, p->wrong_init_group ? p->wrong_init_group : p->ike.dh);
     write_u16(&c.w, 0);
     write_bytes(&c.w, public_value, dh_public_len(p->ike.dh));
     chain_open(&c, PAYLOAD_NONCE);

@@ -43,7 +43,8 @@ struct peer {
     struct record *rec;            /* RECORD_IKE, as the initiator sees it */
     struct suite ike, esp;         /* what it offers */
     struct dh_key *dh, *pfs_key;
-    uint16_t wrong_ke_group; /* what KE claims, when not 0 */
+    uint16_t wrong_ke_group;   /* what KE claims, when not 0 */
+    uint16_t wrong_init_group; /* likewise in IKE_SA_INIT */
     uint8_t nonce_i[32], nonce_r[IKE_NONCE_MAX];
     size_t nonce_r_n;
     uint8_t init_request[REQUEST_KEPT_MAX], init_response[IKE_MESSAGE_MAX];
@@ -57,6 +58,8 @@ struct peer {
     uint8_t id_type;
     char id[IKE_ID_MAX];
     const char *psk;
+    uint8_t cookie[64]; /* sent with IKE_SA_INIT when cookie_n is not 0 */
+    size_t cookie_n;
     bool natd, natd_fake, esn_only, bad_ke, initial_contact;
     bool responder;         /* of the present IKE SA: the gateway began it */
     struct message asked;   /* the gateway's last request, opened: its inner payloads */
