@@ -16,7 +16,8 @@ enum {
     TRIES_MAX = 6,              /* 1 + 2 + 4 + 8 + 16 + 32 s */
     SLOW_RETRANSMIT_MS = 30000, /* while giving up is not allowed */
     RETRY_MS = 10000,           /* pause after a refused rekey */
-    HARD_MARGIN_MS = 5000,      /* an SA that nobody rekeyed is deleted this long before its end */
+    HARD_MARGIN_MS = 5000,      /* an SA that nobody rekeyed is deleted this long before its end, */
+    HARD_MARGIN_SHARE = 40,     /* or this part of its life, if that is less */
 };
 
 bool own_may_start(const struct ike_sa *sa)
@@ -189,6 +190,13 @@ static bool due(const struct ike_engine *e, int64_t created_ms, int64_t not_afte
     return life > 0 && e->now.wall_ms - created_ms >= life / 1000 * permille;
 }
 
+static int64_t hard_margin_ms(const struct child_record *c)
+{
+    int64_t share = (c->not_after_ms - c->created_ms) / HARD_MARGIN_SHARE;
+
+    return share < HARD_MARGIN_MS ? share : HARD_MARGIN_MS;
+}
+
 static bool is_replaced(const struct ike_sa *sa, uint32_t spi_in)
 {
     for (size_t i = 0; i < sa->n_children; i++)
@@ -218,7 +226,7 @@ static void start_what_is_due(struct ike_engine *e, struct ike_sa *sa)
     for (size_t i = 0; i < sa->n_children; i++) {
         struct child_record *c = &sa->children[i]->child;
 
-        if (c->not_after_ms - e->now.wall_ms <= HARD_MARGIN_MS) {
+        if (c->not_after_ms - e->now.wall_ms <= hard_margin_ms(c)) {
             own_start_simple(e, sa, OWN_DELETE_CHILD, c->spi_in);
             return;
         }

@@ -67,7 +67,8 @@ def main() -> None:
     while len(answered) < args.count and time.monotonic() < end:
         answered |= replies(sock, ident, min(end, time.monotonic() + 0.02))
     if len(answered) < args.count:
-        print("no answer to", *sorted(set(range(args.count)) - answered), file=sys.stderr)
+        lost = sorted(set(range(args.count)) - answered)
+        print(f"no answer to {len(lost)} requests, first", *lost[:10], file=sys.stderr)
     print(args.count, len(answered))
 
 

@@ -165,6 +165,20 @@ Test(own, a_rekey_with_pfs_of_ours)
     cr_assert_not_null(message_find(&p.asked, PAYLOAD_DELETE));
 }
 
+Test(own, a_short_lived_child_is_rekeyed_not_deleted)
+{
+    struct ike_sa *sa = ike_sa_find(b.engine, p.rec->ike.spi_r);
+    struct notify n;
+
+    sa->children[0]->child.created_ms = b.now.wall_ms;
+    sa->children[0]->child.not_after_ms = b.now.wall_ms + 12000;
+    bench_tick(&b, 8 * S);
+    cr_assert_eq(b.answer_n, 0);
+    bench_tick(&b, 3 * S);
+    cr_assert(peer_asked(&p));
+    cr_assert(message_find_notify(&p.asked, N_REKEY_SA, &n));
+}
+
 Test(own, a_refused_rekey_is_tried_again_later)
 {
     age_child();
