@@ -117,6 +117,7 @@ struct ike_sa {
     struct own_request own;
     uint64_t last_in_us;           /* monotonic: last authenticated IKE message */
     uint64_t retry_us;             /* monotonic: no rekey of ours before */
+    uint16_t pfs_group;            /* that the peer asked for; 0: none */
     uint32_t rekey_after_permille; /* 0-100, drawn at creation: when in its life we rekey */
 
     uint64_t commit; /* what follows is held until this is committed; 0: nothing is held */

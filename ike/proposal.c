@@ -239,13 +239,13 @@ static void write_transform(struct writer *w, const struct answer *a, bool last)
     }
 }
 
-void proposal_write(struct chain *c, const struct choice *choice, uint8_t protocol,
-                    uint64_t our_spi, uint8_t spi_n)
+static void write_proposal(struct writer *w, const struct choice *choice, uint8_t protocol,
+                           uint64_t our_spi, uint8_t spi_n, bool last)
 {
     const struct suite *s = &choice->suite;
     struct answer list[5];
+    size_t at = w->n;
     unsigned n = 0;
-    size_t at;
 
     list[n++] = (struct answer){TRANSFORM_ENCR, s->encr, s->encr_bits};
     if (s->prf)
@@ -257,23 +257,35 @@ void proposal_write(struct chain *c, const struct choice *choice, uint8_t protoc
     if (protocol == PROTOCOL_ESP && choice->echo_esn)
         list[n++] = (struct answer){TRANSFORM_ESN, ESN_NO, 0};
 
-    chain_open(c, PAYLOAD_SA);
-    at = c->w.n;
-    write_u8(&c->w, 0);
-    write_u8(&c->w, 0);
-    write_u16(&c->w, 0);
-    write_u8(&c->w, choice->number);
-    write_u8(&c->w, protocol);
-    write_u8(&c->w, spi_n);
-    write_u8(&c->w, (uint8_t)n);
+    write_u8(w, last ? 0 : PROPOSAL_MORE);
+    write_u8(w, 0);
+    write_u16(w, 0);
+    write_u8(w, choice->number);
+    write_u8(w, protocol);
+    write_u8(w, spi_n);
+    write_u8(w, (uint8_t)n);
     if (spi_n == 4)
-        write_u32(&c->w, (uint32_t)our_spi);
+        write_u32(w, (uint32_t)our_spi);
     else if (spi_n)
-        write_u64(&c->w, our_spi);
+        write_u64(w, our_spi);
     for (unsigned i = 0; i < n; i++)
-        write_transform(&c->w, &list[i], i + 1 == n);
-    write_u16_at(&c->w, at + 2, (uint16_t)(c->w.n - at));
+        write_transform(w, &list[i], i + 1 == n);
+    write_u16_at(w, at + 2, (uint16_t)(w->n - at));
+}
+
+void proposal_write_offers(struct chain *c, const struct choice *offers, size_t n, uint8_t protocol,
+                           uint64_t our_spi, uint8_t spi_n)
+{
+    chain_open(c, PAYLOAD_SA);
+    for (size_t i = 0; i < n; i++)
+        write_proposal(&c->w, &offers[i], protocol, our_spi, spi_n, i + 1 == n);
     chain_close(c);
+}
+
+void proposal_write(struct chain *c, const struct choice *choice, uint8_t protocol,
+                    uint64_t our_spi, uint8_t spi_n)
+{
+    proposal_write_offers(c, choice, 1, protocol, our_spi, spi_n);
 }
 
 /* Appends to a text that may be full already. */

@@ -33,6 +33,9 @@ int proposal_choose(struct slice sa_payload, const struct choice_rules *rules, s
  * when an IKE SA is rekeyed, 0 in IKE_SA_INIT. */
 void proposal_write(struct chain *c, const struct choice *choice, uint8_t protocol,
                     uint64_t our_spi, uint8_t spi_n);
+/* An SA payload of several proposals, in order of preference. */
+void proposal_write_offers(struct chain *c, const struct choice *offers, size_t n, uint8_t protocol,
+                           uint64_t our_spi, uint8_t spi_n);
 /* What the peer offered, for people: "aes256gcm16-prfsha256-modp2048, ...". Returns out. */
 char *proposal_describe(struct slice sa_payload, char *out, size_t n);
 /* What this side accepts, for people. */

@@ -45,25 +45,42 @@ static void write_nonce_and_ke(struct chain *c, const struct own_request *own)
     chain_close(c);
 }
 
+/* The suite that the SA has. The first Child SA of an IKE SA says nothing about PFS, which
+ * IKE_AUTH cannot have: both ways are offered then. */
+static size_t child_offers(const struct child_record *old, uint16_t group, struct choice out[2])
+{
+    out[0] = (struct choice){.number = 1, .suite = old->suite, .echo_esn = true};
+    out[0].suite.dh = group;
+    if (old->suite.dh != DH_NONE)
+        return 1;
+    out[1] = out[0];
+    out[1].number = 2;
+    out[1].suite.dh = DH_NONE;
+    return 2;
+}
+
 void rekey_child_start(struct ike_engine *e, struct ike_sa *sa, struct record *old)
 {
     const struct child_record *o = &old->child;
-    struct choice offer = {.number = 1, .suite = o->suite, .echo_esn = true};
+    uint16_t group = o->suite.dh ? o->suite.dh : sa->pfs_group ? sa->pfs_group : DH_MODP_2048;
+    struct choice offers[2];
     uint8_t spi[4];
     struct writer w = writer_of(spi, sizeof spi);
     struct chain c;
+    size_t n;
 
     sa->own = (struct own_request){.kind = OWN_REKEY_CHILD, .old_spi = o->spi_in};
-    if (!take_key(e, sa, o->suite.dh)) {
+    if (!take_key(e, sa, group)) {
         own_clear(sa);
         return;
     }
+    n = child_offers(o, group, offers);
     rng_fill(&e->rng, sa->own.nonce, sizeof sa->own.nonce);
     sa->own.new_spi = draw_esp_spi(e);
     write_u32(&w, o->spi_in);
     chain_begin(&c, e->inner, sizeof e->inner);
     chain_notify(&c, PROTOCOL_ESP, (struct slice){spi, 4}, N_REKEY_SA, (struct slice){0});
-    proposal_write(&c, &offer, PROTOCOL_ESP, sa->own.new_spi, 4);
+    proposal_write_offers(&c, offers, n, PROTOCOL_ESP, sa->own.new_spi, 4);
     write_nonce_and_ke(&c, &sa->own);
     ts_write(&c, PAYLOAD_TSI, &o->ts_local); /* we are the initiator of this exchange */
     ts_write(&c, PAYLOAD_TSR, &o->ts_remote);
@@ -176,6 +193,14 @@ static void refused(struct ike_engine *e, struct ike_sa *sa, const struct messag
     bool gone = sa->own.kind == OWN_REKEY_CHILD;
     struct notify n;
 
+    if (message_find_notify(inner, N_INVALID_KE_PAYLOAD, &n) && n.data.n == 2 &&
+        dh_public_len((uint16_t)(n.data.p[0] << 8 | n.data.p[1])) &&
+        sa->own.kind == OWN_REKEY_CHILD && sa->pfs_group == 0) {
+        sa->pfs_group = (uint16_t)(n.data.p[0] << 8 | n.data.p[1]); /* once more, with that one */
+        settle(e, sa);
+        group_commit(e, NULL);
+        return;
+    }
     gone = gone && message_find_notify(inner, N_CHILD_SA_NOT_FOUND, &n);
     sa->retry_us = e->now.mono_us + REFUSED_PAUSE_S * 1000000ULL;
     log_info("ike", "IKE SA 0x%016" PRIx64 ": the peer refused our rekey%s", sa->our_spi,
@@ -189,10 +214,11 @@ static void refused(struct ike_engine *e, struct ike_sa *sa, const struct messag
     group_commit(e, NULL);
 }
 
+/* But for the group, which need not be the old one's. */
 static bool same_suite(const struct suite *a, const struct suite *b)
 {
     return a->encr == b->encr && a->encr_bits == b->encr_bits && a->prf == b->prf &&
-           a->integ == b->integ && a->dh == b->dh;
+           a->integ == b->integ;
 }
 
 /* The new Child SA as a record; NULL when the answer does not fit what we asked. */
@@ -220,6 +246,7 @@ static struct record *make_child(struct ike_engine *e, struct ike_sa *sa, const 
         record_free(r);
         return NULL;
     }
+    r->child.suite = choice.suite;
     r->child.spi_in = sa->own.new_spi;
     r->child.spi_out = choice.peer_spi;
     r->child.state = SA_INSTALLED;
@@ -339,32 +366,48 @@ void rekey_ike_in_place(struct ike_engine *e, struct ike_sa *sa)
         own_start_simple(e, sa, OWN_DELETE_IKE, 0);
 }
 
+/* The group that the answer chose: DH_NONE without PFS; false: not what we offered. */
+static bool chosen_group(const struct own_request *own, const struct reply *reply, uint16_t *group)
+{
+    struct choice_rules rules = {
+        .protocol = PROTOCOL_IKE, .ike_rekey = true, .ke_group = own->group};
+    struct choice choice;
+
+    if (own->kind == OWN_REKEY_CHILD)
+        rules = (struct choice_rules){
+            .protocol = PROTOCOL_ESP, .allow_null = true, .ke_group = own->group};
+    if (proposal_choose(reply->sa, &rules, &choice) != ERR_OK)
+        return false;
+    *group = choice.suite.dh;
+    return *group == DH_NONE || (*group == own->group && reply->group == own->group);
+}
+
 void rekey_response(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
                     const struct message *inner, struct ike_job *job)
 {
     struct own_request *own = &sa->own;
     struct slice shared = {0};
     struct reply reply;
+    uint16_t group;
 
-    if (!read_reply(inner, &reply) || (own->dh && reply.group != own->group)) {
+    if (!read_reply(inner, &reply) || !chosen_group(own, &reply, &group)) {
         refused(e, sa, inner);
         return;
     }
-    if (own->dh && !job) {
-        if (reply.ke.n != dh_public_len(own->group) ||
-            !exchange_job_start(e, sa, rq, own->group, reply.ke, own->dh))
+    if (group != DH_NONE && !job) {
+        if (!own->dh || reply.ke.n != dh_public_len(group) ||
+            !exchange_job_start(e, sa, rq, group, reply.ke, own->dh))
             refused(e, sa, inner);
         else
             own->dh = NULL; /* the job's now */
         return;
     }
-    if (job) {
-        if (job->rc != ERR_OK) {
-            refused(e, sa, inner);
-            return;
-        }
-        shared = (struct slice){job->shared, dh_public_len(job->group)};
+    if (job && job->rc != ERR_OK) {
+        refused(e, sa, inner);
+        return;
     }
+    if (job)
+        shared = (struct slice){job->shared, dh_public_len(job->group)};
     if (own->kind == OWN_REKEY_CHILD)
         child_answered(e, sa, &reply, shared);
     else

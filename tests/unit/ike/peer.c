@@ -648,8 +648,10 @@ bool peer_respond_rekey_child(struct peer *p)
 {
     const struct payload *sa = message_find(&p->asked, PAYLOAD_SA);
     const struct payload *nonce = message_find(&p->asked, PAYLOAD_NONCE);
-    struct choice_rules rules = {
-        .protocol = PROTOCOL_ESP, .allow_null = true, .ke_group = p->esp.dh};
+    struct choice_rules rules = {.protocol = PROTOCOL_ESP,
+                                 .allow_null = true,
+                                 .ke_group = p->esp.dh,
+                                 .ignore_dh = p->no_pfs};
     uint8_t payloads[4096], nonce_r[32], shared[DH_PUBLIC_MAX];
     struct selector_list tsi, tsr;
     struct choice choice;

@@ -64,6 +64,7 @@ struct peer {
     bool responder;         /* of the present IKE SA: the gateway began it */
     struct message asked;   /* the gateway's last request, opened: its inner payloads */
     bool low_nonce_i;       /* rekey requests use a nonce of zeros */
+    bool no_pfs;            /* rekey answers choose no group */
     uint8_t low_nonce_byte; /* rekey answers use a nonce of this octet */
     struct selector_list tsi, tsr;
     struct child_record child; /* the last negotiated */

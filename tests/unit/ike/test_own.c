@@ -165,6 +165,34 @@ Test(own, a_rekey_with_pfs_of_ours)
     cr_assert_not_null(message_find(&p.asked, PAYLOAD_DELETE));
 }
 
+Test(own, a_first_rekey_offers_pfs_and_none_and_takes_either)
+{
+    uint8_t group[2] = {0, DH_MODP_1536}, payloads[64];
+    struct chain c;
+
+    age_child();
+    cr_assert(peer_asked(&p));
+    cr_assert_not_null(message_find(&p.asked, PAYLOAD_KE));
+    /* HDR, SK {N(INVALID_KE_PAYLOAD, 5)}  --> */
+    chain_begin(&c, payloads, sizeof payloads);
+    chain_notify(&c, 0, (struct slice){0}, N_INVALID_KE_PAYLOAD, (struct slice){group, 2});
+    peer_respond(&p, &c);
+    bench_tick(&b, S);
+    /* <--  the same with a KE of group 5 */
+    cr_assert(peer_asked(&p));
+    cr_assert_eq(message_find(&p.asked, PAYLOAD_KE)->body.p[1], DH_MODP_1536);
+    p.no_pfs = true;
+    /* HDR, SK {SA, Nr, TSi, TSr}  -->, no group at all */
+    cr_assert(peer_respond_rekey_child(&p));
+    for (size_t i = 0; i < b.n_records; i++)
+        if (b.records[i]->kind == RECORD_CHILD && b.records[i]->child.spi_in == p.child.spi_out) {
+            cr_assert_eq(b.records[i]->child.suite.dh, DH_NONE);
+            cr_assert_arr_eq(b.records[i]->child.encr_in.b, p.child.encr_out.b, 20);
+        }
+    cr_assert(peer_asked(&p));
+    cr_assert_not_null(message_find(&p.asked, PAYLOAD_DELETE));
+}
+
 Test(own, a_short_lived_child_is_rekeyed_not_deleted)
 {
     struct ike_sa *sa = ike_sa_find(b.engine, p.rec->ike.spi_r);
