@@ -219,10 +219,7 @@ static void start_what_is_due(struct ike_engine *e, struct ike_sa *sa)
     }
     if (e->now.mono_us < sa->retry_us)
         return;
-    if (due(e, rec->created_ms, rec->not_after_ms, permille)) {
-        rekey_ike_start(e, sa);
-        return;
-    }
+    /* Children first: theirs is the traffic. */
     for (size_t i = 0; i < sa->n_children; i++) {
         struct child_record *c = &sa->children[i]->child;
 
@@ -234,6 +231,10 @@ static void start_what_is_due(struct ike_engine *e, struct ike_sa *sa)
             rekey_child_start(e, sa, sa->children[i]);
             return;
         }
+    }
+    if (due(e, rec->created_ms, rec->not_after_ms, permille)) {
+        rekey_ike_start(e, sa);
+        return;
     }
     idle_us = e->now.mono_us - last_sign_of_life(e, sa);
     if (e->config.dpd_s && idle_us >= e->config.dpd_s * 1000000ULL &&
