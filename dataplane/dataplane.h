@@ -36,7 +36,7 @@ struct dp_config {
     char tun[DP_NAME_MAX];
     char source[DP_NAME_MAX];   /* "auto" or "socket" */
     char provider[DP_NAME_MAX]; /* "auto" or "openssl" */
-    unsigned lanes;             /* 1 for now */
+    unsigned lanes;             /* 1 is supported */
     struct ip_addr anycast[DP_ADDRESSES_MAX];
     size_t n_anycast;
 };

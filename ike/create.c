@@ -303,7 +303,7 @@ static void rekey_ike(struct create *c)
 
 /* ---- the way in ---- */
 
-/* What we are doing to this SA forbids the request for now (§2.25). */
+/* What we are doing to this SA forbids the request at the moment (§2.25). */
 static bool in_the_way(const struct ike_sa *sa, bool about_child)
 {
     enum own_kind own = sa->own.kind;

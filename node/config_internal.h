@@ -83,7 +83,7 @@ int config_bool(struct config_at at, const char *text, bool *out);
 /* 1 to room - 1 letters, digits, and the characters of `also`. */
 int config_word(struct config_at at, const char *text, const char *also, char *out, size_t room);
 int config_id(struct config_at at, const char *text, struct id128 *out);
-/* A unicast IPv4 address: outer addresses are that for now. */
+/* A unicast IPv4 address: no other outer address is supported. */
 int config_outer_ip(struct config_at at, const char *text, struct ip_addr *out);
 int config_prefix(struct config_at at, const char *text, struct ip_prefix *out);
 /* A lower-case copy of a domain name. */
