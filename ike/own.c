@@ -210,6 +210,7 @@ static void start_what_is_due(struct ike_engine *e, struct ike_sa *sa)
 {
     struct ike_record *rec = &sa->rec->ike;
     uint32_t permille = 800 + sa->rekey_after_permille;
+    struct tunnel *tunnel;
     uint64_t idle_us;
 
     if (sa->rekeyed) {
@@ -219,6 +220,14 @@ static void start_what_is_due(struct ike_engine *e, struct ike_sa *sa)
     }
     if (e->now.mono_us < sa->retry_us)
         return;
+    HASH_FIND(by_id, e->tunnels, &rec->tunnel_id, sizeof rec->tunnel_id, tunnel);
+    if (!tunnel) {
+        log_info("ike",
+                 "IKE SA 0x%016" PRIx64 ": its tunnel is not configured any more, deleting it",
+                 sa->our_spi);
+        own_start_simple(e, sa, OWN_DELETE_IKE, 0);
+        return;
+    }
     /* Children first: theirs is the traffic. */
     for (size_t i = 0; i < sa->n_children; i++) {
         struct child_record *c = &sa->children[i]->child;

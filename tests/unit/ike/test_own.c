@@ -307,6 +307,20 @@ Test(own, what_we_are_doing_makes_others_wait)
     cr_assert(peer_got_notify(&p, N_TEMPORARY_FAILURE));
 }
 
+Test(own, a_tunnel_that_is_removed_ends_its_sas)
+{
+    cr_assert_eq(ike_set_tunnels(b.engine, NULL, 0), ERR_OK);
+    bench_tick(&b, S);
+    /* <--  HDR, SK {D(IKE)} */
+    cr_assert(peer_asked(&p));
+    cr_assert_not_null(message_find(&p.asked, PAYLOAD_DELETE));
+    cr_assert_null(bench_record(&b, RECORD_IKE, SA_DELETED), "not before the peer knows");
+    peer_respond_empty(&p);
+    cr_assert_not_null(bench_record(&b, RECORD_IKE, SA_DELETED));
+    cr_assert_not_null(bench_record(&b, RECORD_CHILD, SA_DELETED));
+    cr_assert_eq(b.engine->stats.established, 0);
+}
+
 Test(own, a_restart_repeats_the_outstanding_request)
 {
     struct record *ike, *child;
