@@ -349,7 +349,8 @@ static void ike_answered(struct ike_engine *e, struct ike_sa *sa, const struct r
         sa->retry_us = e->now.mono_us + LOSER_GRACE_S * 1000000ULL;
     } else {
         ike_sa_hand_over(e, rival ? rival : sa, next);
-        if (rival) { /* the peer deletes its own; should it not, we do */
+        sa->retry_us = e->now.mono_us; /* ours stays, so the old one is ours to delete */
+        if (rival) {                   /* the peer deletes its own; should it not, we do */
             rival->rekeyed = true;
             rival->retry_us = e->now.mono_us + LOSER_GRACE_S * 1000000ULL;
         }

@@ -518,6 +518,8 @@ bool peer_rekey_ike(struct peer *p, struct record **old)
     struct chain c;
 
     fill(&p->bench->rng_state, nonce_i, sizeof nonce_i);
+    if (p->low_nonce_i)
+        memset(nonce_i, 0, sizeof nonce_i);
     next = record_new(RECORD_IKE);
     next->ike.spi_i = p->rec->ike.spi_i + 1;
     chain_begin(&c, payloads, sizeof payloads);

@@ -297,6 +297,71 @@ Test(own, both_rekey_a_child_and_theirs_has_the_lowest_nonce)
     collide(0xff, true);
 }
 
+/* Both rekey the IKE SA. Afterwards p speaks on the SA that is to survive. */
+static void collide_ike(uint8_t octet, bool we_win)
+{
+    struct record *old, *theirs, *ours;
+    uint32_t old_next_id;
+
+    age_ike();
+    cr_assert(peer_asked(&p)); /* <--  SA, Ni, KEi */
+    {
+        struct message asked = p.asked;
+        uint8_t plain[IKE_MESSAGE_MAX];
+
+        memcpy(plain, p.plain, sizeof plain);
+        cr_assert(peer_rekey_ike(&p, &old), "%s", b.reason); /* SA, Ni, KEi  -->  <--  answer */
+        memcpy(p.plain, plain, sizeof plain);
+        p.asked = asked;
+    }
+    theirs = p.rec;
+    old_next_id = p.old_next_id;
+    p.rec = old;
+    p.low_nonce_byte = octet;
+    cr_assert(peer_respond_rekey_ike(&p, &old)); /* the answer to ours, on the old SA  --> */
+    ours = p.rec;
+    cr_assert_eq(b.engine->stats.established, 3);
+    if (we_win) {
+        p.rec = old; /* <--  HDR(old), D(IKE) */
+        cr_assert(peer_asked(&p), "the winner deletes the old one");
+        cr_assert_not_null(message_find(&p.asked, PAYLOAD_DELETE));
+        peer_respond_empty(&p);
+        p.rec = ours;
+        p.responder = true;
+        p.next_id = 0;
+        record_free(theirs);
+    } else {
+        bench_tick(&b, S); /* <--  HDR(ours), D(IKE) */
+        p.rec = ours;
+        p.responder = true;
+        cr_assert(peer_asked(&p), "the loser deletes its own new one");
+        cr_assert_not_null(message_find(&p.asked, PAYLOAD_DELETE));
+        peer_respond_empty(&p);
+        p.responder = false;
+        p.rec = old; /* HDR(old), D(IKE)  --> */
+        p.next_id = old_next_id;
+        cr_assert(peer_delete_ike(&p));
+        p.rec = theirs;
+        p.next_id = 0;
+        record_free(ours);
+    }
+    record_free(old);
+    cr_assert_null(bench_record(&b, RECORD_CHILD, SA_DELETED), "the children live on");
+    p.low_nonce_i = false;
+    cr_assert(peer_rekey_child(&p, p.esp_spi), "%s", b.reason);
+}
+
+Test(own, both_rekey_the_ike_sa_and_ours_has_the_lowest_nonce)
+{
+    collide_ike(0x00, false);
+}
+
+Test(own, both_rekey_the_ike_sa_and_theirs_has_the_lowest_nonce)
+{
+    p.low_nonce_i = true;
+    collide_ike(0xff, true);
+}
+
 Test(own, what_we_are_doing_makes_others_wait)
 {
     struct record *old;
