@@ -64,10 +64,7 @@ void auth_derived(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job)
         ike_sa_forget(e, sa);
         return;
     }
-    if (message_parse_header(raw, &rq.m) == ERR_OK &&
-        message_parse_chain(&rq.m, rq.m.first,
-                            (struct slice){raw.p + IKE_HEADER_BYTES, raw.n - IKE_HEADER_BYTES}) ==
-            ERR_OK)
+    if (message_parse(raw, &rq.m) == ERR_OK)
         auth_open(e, sa, &rq);
 }
 

@@ -47,7 +47,6 @@ uint16_t child_choose(struct ike_engine *e, const struct tunnel *t, const struct
                                  .allow_null = t->t.allow_null_cipher,
                                  .ke_group = cr->ke_group,
                                  .ignore_dh = cr->in_auth};
-    char offered[IKE_TEXT_MAX / 2], allowed[IKE_TEXT_MAX / 2];
     int rc = proposal_choose(cr->sa, &rules, choice);
 
     if (rc == ERR_OK)
@@ -56,10 +55,7 @@ uint16_t child_choose(struct ike_engine *e, const struct tunnel *t, const struct
         snprintf(e->reason, sizeof e->reason, "invalid_syntax: malformed ESP proposal");
         return refuse_child(e, rq, t, N_INVALID_SYNTAX);
     }
-    snprintf(e->reason, sizeof e->reason,
-             "no_proposal_chosen: peer offered %.200s, tunnel allows %.200s",
-             proposal_describe(cr->sa, offered, sizeof offered),
-             proposal_describe_rules(&rules, allowed, sizeof allowed));
+    explain_no_proposal(e, &rules, cr->sa);
     return refuse_child(e, rq, t, N_NO_PROPOSAL_CHOSEN);
 }
 

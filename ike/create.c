@@ -283,17 +283,13 @@ static void rekey_ike(struct create *c)
 {
     struct choice_rules rules = {
         .protocol = PROTOCOL_IKE, .ike_rekey = true, .ke_group = c->ke_group};
-    char offered[IKE_TEXT_MAX / 2], allowed[IKE_TEXT_MAX / 2];
     struct choice choice;
     int rc = proposal_choose(c->offer, &rules, &choice);
 
     if (rc == ERR_INVALID) {
         refuse(c, N_INVALID_SYNTAX);
     } else if (rc != ERR_OK) {
-        snprintf(c->e->reason, sizeof c->e->reason,
-                 "no_proposal_chosen: peer offered %.200s, tunnel allows %.200s",
-                 proposal_describe(c->offer, offered, sizeof offered),
-                 proposal_describe_rules(&rules, allowed, sizeof allowed));
+        explain_no_proposal(c->e, &rules, c->offer);
         act_failure(c->e, &c->sa->rec->ike.tunnel_id, c->rq, c->e->reason);
         refuse(c, N_NO_PROPOSAL_CHOSEN);
     } else if (key_exchange_done(c, choice.suite.dh)) {
@@ -348,10 +344,7 @@ void create_child_resume(struct ike_engine *e, struct ike_sa *sa, struct ike_job
     size_t n;
 
     sa->busy = false;
-    if (message_parse_header(raw, &rq.m) != ERR_OK ||
-        message_parse_chain(&rq.m, rq.m.first,
-                            (struct slice){raw.p + IKE_HEADER_BYTES, raw.n - IKE_HEADER_BYTES}) !=
-            ERR_OK ||
+    if (message_parse(raw, &rq.m) != ERR_OK ||
         sk_open(&sa->rec->ike, &rq.m, !sa->rec->ike.i_am_initiator, e->plain, &n) != ERR_OK ||
         message_parse_chain(&inner, rq.m.payloads[rq.m.n - 1].next, (struct slice){e->plain, n}) !=
             ERR_OK)

@@ -79,6 +79,17 @@ void act_failure(struct ike_engine *e, const struct id128 *tunnel, const struct 
         a->tunnel = *tunnel;
 }
 
+void explain_no_proposal(struct ike_engine *e, const struct choice_rules *rules,
+                         struct slice sa_payload)
+{
+    char offered[IKE_TEXT_MAX / 2], allowed[IKE_TEXT_MAX / 2];
+
+    snprintf(e->reason, sizeof e->reason,
+             "no_proposal_chosen: peer offered %.200s, tunnel allows %.200s",
+             proposal_describe(sa_payload, offered, sizeof offered),
+             proposal_describe_rules(rules, allowed, sizeof allowed));
+}
+
 void act_job(struct ike_engine *e, struct ike_job *job)
 {
     struct ike_action *a = add_action(e);

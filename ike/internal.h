@@ -193,6 +193,9 @@ void act_send(struct ike_engine *e, const struct endpoint *local, const struct e
               struct slice bytes);
 void act_failure(struct ike_engine *e, const struct id128 *tunnel, const struct request *rq,
                  const char *reason);
+/* Puts into e->reason what was offered and what is allowed. */
+void explain_no_proposal(struct ike_engine *e, const struct choice_rules *rules,
+                         struct slice sa_payload);
 void act_job(struct ike_engine *e, struct ike_job *job);
 /* Adds a clone of r to the group of records that this exchange changes. */
 int group_add(struct ike_engine *e, const struct record *r);

@@ -59,6 +59,17 @@ int message_parse_chain(struct message *m, uint8_t first, struct slice bytes)
     return r.left == 0 ? ERR_OK : ERR_INVALID;
 }
 
+int message_parse(struct slice datagram, struct message *out)
+{
+    int rc = message_parse_header(datagram, out);
+
+    if (rc != ERR_OK)
+        return rc;
+    return message_parse_chain(
+        out, out->first,
+        (struct slice){datagram.p + IKE_HEADER_BYTES, datagram.n - IKE_HEADER_BYTES});
+}
+
 const struct payload *message_find(const struct message *m, uint8_t type)
 {
     for (size_t i = 0; i < m->n; i++)

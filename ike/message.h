@@ -31,6 +31,8 @@ int message_parse_header(struct slice datagram, struct message *out);
 /* Appends the chain that begins with payload type `first` to m. Ends at SK.
  * ERR_INVALID: malformed. ERR_UNSUPPORTED: unknown critical payload, see bad_critical. */
 int message_parse_chain(struct message *m, uint8_t first, struct slice bytes);
+/* Header and outer chain in one. */
+int message_parse(struct slice datagram, struct message *out);
 /* The first payload of a type, or NULL. */
 const struct payload *message_find(const struct message *m, uint8_t type);
 

@@ -111,12 +111,8 @@ void pool_refill(struct ike_engine *e)
 static void fail_no_proposal(struct ike_engine *e, const struct request *rq,
                              const struct choice_rules *rules, struct slice sa_body)
 {
-    char offered[IKE_TEXT_MAX / 2], allowed[IKE_TEXT_MAX / 2], text[IKE_TEXT_MAX];
-
-    snprintf(text, sizeof text, "no_proposal_chosen: peer offered %.200s, tunnel allows %.200s",
-             proposal_describe(sa_body, offered, sizeof offered),
-             proposal_describe_rules(rules, allowed, sizeof allowed));
-    act_failure(e, NULL, rq, text);
+    explain_no_proposal(e, rules, sa_body);
+    act_failure(e, NULL, rq, e->reason);
     init_refuse(e, rq, N_NO_PROPOSAL_CHOSEN, (struct slice){0});
 }
 
