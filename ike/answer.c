@@ -12,21 +12,14 @@ int answer_seal(struct ike_engine *e, struct ike_sa *sa, const struct request *r
 {
     struct ike_record *rec = &sa->rec->ike;
     struct slice raw = rq->m.raw;
+    struct outgoing o = {rq->m.exchange, IKE_FLAG_RESPONSE, rq->m.id};
     uint8_t hash[HASH_MAX];
-    uint64_t iv;
-    size_t n;
-    int rc;
+    int rc = crypto_hash(HASH_SHA256, &raw, 1, hash);
 
-    if (!e->config.next_iv(e->config.next_iv_ctx, &iv)) {
-        e->stats.no_epoch++;
-        return ERR_BUSY;
-    }
-    rc = crypto_hash(HASH_SHA256, &raw, 1, hash);
     if (rc == ERR_OK)
-        rc = sk_seal(rec, rec->i_am_initiator, rq->m.exchange, IKE_FLAG_RESPONSE, rq->m.id, inner,
-                     iv, &e->rng, e->scratch, sizeof e->scratch, &n);
-    if (rc == ERR_OK)
-        rc = blob_set(&rec->last_response, e->scratch, n);
+        rc = message_seal(e, rec, &o, inner, &rec->last_response);
+    if (rc == ERR_BUSY)
+        return rc;
     if (rc != ERR_OK) {
         log_error("ike", "cannot build an answer: %s", err_text(rc));
         return rc;
@@ -41,10 +34,7 @@ int answer_seal(struct ike_engine *e, struct ike_sa *sa, const struct request *r
 
 void answer_send(struct ike_engine *e, struct ike_sa *sa)
 {
-    const struct blob *b = &sa->rec->ike.last_response;
-
-    if (b->n)
-        act_send(e, &sa->answer_local, &sa->answer_peer, (struct slice){b->p, b->n});
+    act_send_run(e, &sa->answer_local, &sa->answer_peer, &sa->rec->ike.last_response);
 }
 
 void answer_error(struct ike_engine *e, struct ike_sa *sa, const struct request *rq, uint16_t type,

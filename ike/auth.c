@@ -13,13 +13,11 @@
 
 #include "ike/internal.h"
 
-static void auth_open(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);
-
 static void start_derivation(struct ike_engine *e, struct ike_sa *sa, const struct request *rq)
 {
     struct ike_job *job;
 
-    if (blob_set(&sa->waiting, rq->m.raw.p, rq->m.raw.n) != ERR_OK)
+    if (!waiting_set(e, sa, rq->m.raw))
         return;
     job = calloc(1, sizeof *job);
     if (!job)
@@ -35,20 +33,22 @@ static void start_derivation(struct ike_engine *e, struct ike_sa *sa, const stru
     act_job(e, job);
 }
 
-void auth_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq)
+void auth_wait(struct ike_engine *e, struct ike_sa *sa, const struct request *rq)
 {
-    if (rq->m.id != 1 || sa->commit)
+    if (rq->m.id != 1)
         return;
     if (sa->phase == PHASE_INIT_SENT)
         start_derivation(e, sa, rq);
-    else if (sa->phase == PHASE_KEYED)
-        auth_open(e, sa, rq);
+    else if (sa->phase == PHASE_DERIVING) /* a fragment more, or what a forged one came before */
+        (void)waiting_add(e, sa, rq->m.raw);
 }
 
 void auth_derived(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job)
 {
     struct request rq = {.local = sa->waiting_local, .peer = sa->waiting_peer};
-    struct slice raw = {sa->waiting.p, sa->waiting.n};
+    struct blob waiting = waiting_take(e, sa);
+    struct slice left = {waiting.p, waiting.n};
+    uint64_t our_spi = sa->our_spi;
     int rc = job->rc;
 
     sa->phase = PHASE_KEYED;
@@ -62,10 +62,12 @@ void auth_derived(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job)
         snprintf(e->reason, sizeof e->reason, "bad_ke: %s", err_text(rc));
         act_failure(e, NULL, &rq, e->reason);
         ike_sa_forget(e, sa);
-        return;
+        left.n = 0;
     }
-    if (message_parse(raw, &rq.m) == ERR_OK)
-        auth_open(e, sa, &rq);
+    while (left.n && message_next(&left, &rq.m) && ike_sa_find(e, our_spi) == sa &&
+           sa->phase == PHASE_KEYED)
+        protected_message(e, sa, &rq);
+    blob_free(&waiting);
 }
 
 /* Whether the peer's AUTH is right for this key. */
@@ -279,25 +281,23 @@ static void auth_decide(struct ike_engine *e, struct ike_sa *sa, const struct re
     auth_accept(e, sa, rq, inner, tunnel, &idi);
 }
 
-static void auth_open(struct ike_engine *e, struct ike_sa *sa, const struct request *rq)
+void auth_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq)
 {
-    struct message inner = {.raw = rq->m.raw};
-    size_t n;
-    int rc = sk_open(&sa->rec->ike, &rq->m, true, e->plain, &n);
+    struct message inner;
 
-    if (rc != ERR_OK) { /* forged or garbled: the real one may still come */
-        e->stats.malformed++;
-        return;
-    }
-    rc = message_parse_chain(&inner, rq->m.payloads[rq->m.n - 1].next, (struct slice){e->plain, n});
-    if (rc == ERR_UNSUPPORTED) {
+    switch (message_open(e, sa, rq, &inner)) {
+    case ERR_OK:
+        auth_decide(e, sa, rq, &inner);
+        break;
+    case ERR_AUTH: /* the real one may still come */
+        break;
+    case ERR_UNSUPPORTED:
         act_failure(e, NULL, rq, "unsupported_critical_payload in IKE_AUTH");
         answer_error(e, sa, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD,
                      (struct slice){&inner.bad_critical, 1});
         ike_sa_close(e, sa);
-    } else if (rc != ERR_OK) {
+        break;
+    default:
         auth_refuse(e, sa, rq, N_INVALID_SYNTAX, NULL, "malformed_ike_auth: bad payload chain");
-    } else {
-        auth_decide(e, sa, rq, &inner);
     }
 }

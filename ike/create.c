@@ -71,7 +71,7 @@ bool exchange_job_start(struct ike_engine *e, struct ike_sa *sa, const struct re
 {
     struct ike_job *job = calloc(1, sizeof *job);
 
-    if (!job || blob_set(&sa->waiting, rq->m.raw.p, rq->m.raw.n) != ERR_OK) {
+    if (!job || !waiting_set(e, sa, rq->run)) {
         free(job);
         dh_free(dh);
         return false;
@@ -337,18 +337,17 @@ void create_child_request(struct ike_engine *e, struct ike_sa *sa, const struct 
 /* The job is done: the message that waited is opened and handled once more. */
 void create_child_resume(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job)
 {
-    struct request rq = {.local = sa->waiting_local, .peer = sa->waiting_peer};
-    struct slice raw = {sa->waiting.p, sa->waiting.n};
+    struct blob waiting = waiting_take(e, sa);
+    struct slice left = {waiting.p, waiting.n};
+    struct request rq = {.local = sa->waiting_local, .peer = sa->waiting_peer, .run = left};
     struct dh_result dh = {.shared = {job->shared, dh_public_len(job->group)}};
-    struct message inner = {.raw = raw};
-    size_t n;
+    struct message inner;
 
     sa->busy = false;
-    if (message_parse(raw, &rq.m) != ERR_OK ||
-        sk_open(&sa->rec->ike, &rq.m, !sa->rec->ike.i_am_initiator, e->plain, &n) != ERR_OK ||
-        message_parse_chain(&inner, rq.m.payloads[rq.m.n - 1].next, (struct slice){e->plain, n}) !=
-            ERR_OK)
+    if (!message_next(&left, &rq.m) || message_open(e, sa, &rq, &inner) != ERR_OK) {
+        blob_free(&waiting);
         return;
+    }
     if (rq.m.flags & IKE_FLAG_RESPONSE) {
         sa->own.dh = job->dh; /* lent for the job */
         job->dh = NULL;
@@ -358,4 +357,5 @@ void create_child_resume(struct ike_engine *e, struct ike_sa *sa, struct ike_job
     } else {
         create_child_request(e, sa, &rq, &inner, &dh);
     }
+    blob_free(&waiting);
 }

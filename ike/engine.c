@@ -183,6 +183,7 @@ struct ike_sa *ike_sa_successor(struct ike_engine *e, const struct ike_sa *old)
     rec->peer_id_type = o->peer_id_type;
     (void)blob_set(&rec->peer_id, o->peer_id.p, o->peer_id.n);
     sa->phase = PHASE_ESTABLISHED;
+    rec->fragmentation = o->fragmentation; /* as IKE_SA_INIT agreed (RFC 7383 §2.3) */
     sa->answer_natd = old->answer_natd;
     return sa;
 }
@@ -242,6 +243,8 @@ struct ike_sa *ike_sa_find(const struct ike_engine *e, uint64_t our_spi)
 
 void ike_sa_drop_half_open_parts(struct ike_engine *e, struct ike_sa *sa)
 {
+    struct blob waiting;
+
     if (sa->by_init.tbl) {
         HASH_DELETE(by_init, e->by_init, sa);
         sa->by_init.tbl = NULL;
@@ -250,7 +253,8 @@ void ike_sa_drop_half_open_parts(struct ike_engine *e, struct ike_sa *sa)
     }
     blob_free(&sa->init_request);
     blob_free(&sa->init_response);
-    blob_free(&sa->waiting);
+    waiting = waiting_take(e, sa);
+    blob_free(&waiting);
     if (sa->phase != PHASE_DERIVING) { /* a job may still read it */
         dh_free(sa->dh);
         sa->dh = NULL;
@@ -272,6 +276,7 @@ void ike_sa_forget(struct ike_engine *e, struct ike_sa *sa)
     if (sa->phase == PHASE_ESTABLISHED)
         e->stats.established--;
     ike_sa_drop_half_open_parts(e, sa);
+    fragments_drop(e, sa);
     if (sa->commit) {
         HASH_DELETE(by_commit, e->by_commit, sa);
         sa->commit = 0;
@@ -287,6 +292,7 @@ void ike_sa_close(struct ike_engine *e, struct ike_sa *sa)
     if (sa->phase == PHASE_ESTABLISHED)
         e->stats.established--;
     ike_sa_drop_half_open_parts(e, sa);
+    fragments_drop(e, sa);
     while (sa->n_children)
         ike_sa_remove_child(sa, sa->n_children - 1);
     sa->phase = PHASE_CLOSED;
@@ -391,57 +397,70 @@ void ike_free(struct ike_engine *engine)
 
 /* ---- the way in ---- */
 
-/* A request on a keyed SA: the next one, the last one again, or nothing for us (RFC 7296 §2.3). */
-static void on_protected_request(struct ike_engine *e, struct ike_sa *sa, struct request *rq)
+/* Whether a request is the next one (RFC 7296 §2.3). The last one again gets its answer again. */
+static bool is_next_request(struct ike_engine *e, const struct ike_sa *sa, const struct request *rq)
 {
-    struct ike_record *rec = &sa->rec->ike;
+    const struct ike_record *rec = &sa->rec->ike;
     struct slice raw = rq->m.raw;
-    struct message inner;
     uint8_t hash[HASH_MAX];
-    size_t n;
 
-    if (sa->commit || sa->busy)
-        return; /* the answer is on its way */
-    if (crypto_hash(HASH_SHA256, &raw, 1, hash) != ERR_OK)
-        return;
     if (rq->m.id + 1 == rec->next_in) {
-        if (rec->last_response.n && crypto_equal(hash, rec->last_request_hash, 32)) {
+        if (rec->last_response.n && crypto_hash(HASH_SHA256, &raw, 1, hash) == ERR_OK &&
+            (crypto_equal(hash, rec->last_request_hash, sizeof rec->last_request_hash) ||
+             fragment_repeats(e, sa, rq))) {
             e->stats.retransmits++;
-            act_send(e, &rq->local, &rq->peer,
-                     (struct slice){rec->last_response.p, rec->last_response.n});
+            act_send_run(e, &rq->local, &rq->peer, &rec->last_response);
         }
-        return;
+        return false;
     }
-    if (sa->phase != PHASE_ESTABLISHED)
+    return sa->phase == PHASE_ESTABLISHED &&
+           (rq->m.id == rec->next_in || (sa->may_jump && rq->m.id > rec->next_in));
+}
+
+static void on_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq)
+{
+    struct message inner;
+    int rc = message_open(e, sa, rq, &inner);
+
+    if (rc == ERR_AUTH)
         return;
-    if (rq->m.id != rec->next_in && !(sa->may_jump && rq->m.id > rec->next_in))
-        return;
-    if (sk_open(rec, &rq->m, !rec->i_am_initiator, e->plain, &n) != ERR_OK) {
-        e->stats.malformed++;
-        return;
-    }
     sa->may_jump = false;
     sa->last_in_us = e->now.mono_us;
-    rec->next_in = rq->m.id;
-    inner = (struct message){.spi_i = rq->m.spi_i, .spi_r = rq->m.spi_r, .raw = raw};
-    switch (message_parse_chain(&inner, rq->m.payloads[rq->m.n - 1].next,
-                                (struct slice){e->plain, n})) {
-    case ERR_OK:
-        break;
-    case ERR_UNSUPPORTED:
+    sa->rec->ike.next_in = rq->m.id;
+    if (rc == ERR_UNSUPPORTED)
         answer_error(e, sa, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD,
                      (struct slice){&inner.bad_critical, 1});
-        return;
-    default:
+    else if (rc != ERR_OK)
         answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
-        return;
-    }
-    if (rq->m.exchange == CREATE_CHILD_SA)
+    else if (rq->m.exchange == CREATE_CHILD_SA)
         create_child_request(e, sa, rq, &inner, NULL);
     else if (rq->m.exchange == INFORMATIONAL)
         informational_request(e, sa, rq, &inner);
     else
         answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
+}
+
+void protected_message(struct ike_engine *e, struct ike_sa *sa, struct request *rq)
+{
+    bool response = rq->m.flags & IKE_FLAG_RESPONSE;
+    bool auth = !response && rq->m.exchange == IKE_AUTH && sa->phase < PHASE_ESTABLISHED;
+
+    if (auth && sa->phase < PHASE_KEYED) {
+        auth_wait(e, sa, rq);
+        return;
+    }
+    if (sa->commit || sa->busy)
+        return; /* the answer is on its way */
+    if (response ? !own_awaits(sa, rq->m.id) : auth ? rq->m.id != 1 : !is_next_request(e, sa, rq))
+        return;
+    if (!message_gather(e, sa, rq))
+        return;
+    if (response)
+        own_response(e, sa, rq);
+    else if (auth)
+        auth_request(e, sa, rq);
+    else
+        on_request(e, sa, rq);
 }
 
 /* Version 3 and later: say which one we speak, unprotected, once per datagram (§2.5). */
@@ -492,14 +511,11 @@ static void on_datagram(struct ike_engine *e, const struct ike_event *event)
     }
     sa = ike_sa_find(e, rq.m.flags & IKE_FLAG_INITIATOR ? rq.m.spi_r : rq.m.spi_i);
     if (!sa || rq.m.spi_i != sa->rec->ike.spi_i || rq.m.spi_r != sa->rec->ike.spi_r ||
-        rq.m.n == 0 || rq.m.payloads[rq.m.n - 1].type != PAYLOAD_SK)
+        rq.m.n == 0 ||
+        (rq.m.payloads[rq.m.n - 1].type != PAYLOAD_SK &&
+         rq.m.payloads[rq.m.n - 1].type != PAYLOAD_SKF))
         return;
-    if (response)
-        own_response(e, sa, &rq);
-    else if (rq.m.exchange == IKE_AUTH && sa->phase < PHASE_ESTABLISHED)
-        auth_request(e, sa, &rq);
-    else
-        on_protected_request(e, sa, &rq);
+    protected_message(e, sa, &rq);
 }
 
 static void on_committed(struct ike_engine *e, uint64_t commit)
@@ -596,6 +612,7 @@ static void on_tick(struct ike_engine *e)
     e->next_sweep_us = e->now.mono_us + 1000000;
     HASH_ITER(by_spi, e->by_spi, sa, next)
     {
+        fragments_tick(e, sa);
         if (sa->commit || sa->busy || sa->phase == PHASE_DERIVING)
             continue;
         if (sa->phase == PHASE_CLOSED) {

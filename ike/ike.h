@@ -54,7 +54,8 @@ struct ike_config {
     struct secret cookie_key;  /* cluster-wide, keys our cookies: 32 octets */
     uint32_t cookie_threshold; /* half-open SAs from which on a COOKIE is asked for; 0: always */
     uint32_t lifetime_s, child_lifetime_s, max_children;
-    uint32_t dpd_s; /* silence after which we ask whether the peer lives; 0: never */
+    uint32_t fragment_size; /* largest datagram to a peer that takes fragments; 0: 1228 octets */
+    uint32_t dpd_s;         /* silence after which we ask whether the peer lives; 0: never */
     /* A fresh 64-bit IV of lane 15 under the granted epoch; false: none may be used now. */
     bool (*next_iv)(void *ctx, uint64_t *iv);
     void *next_iv_ctx;
@@ -158,7 +159,7 @@ bool ike_owns(const struct ike_engine *engine, uint64_t our_spi);
 struct ike_stats {
     uint64_t half_open, established;
     uint64_t datagrams, malformed, no_epoch, cookies, prefix_full, auth_ok, auth_failed, rekeys,
-        deletes, retransmits, timeouts;
+        deletes, retransmits, timeouts, reassembled, fragments_lost;
 };
 void ike_get_stats(const struct ike_engine *engine, struct ike_stats *out);
 

@@ -104,7 +104,7 @@ struct ike_sa {
     struct choice init_choice;
     bool answer_natd;
     struct blob init_request, init_response;
-    struct blob waiting; /* the request that waits for a key exchange */
+    struct blob waiting; /* the run of a request that waits for a key exchange */
     struct endpoint waiting_local, waiting_peer;
 
     /* established */
@@ -114,6 +114,7 @@ struct ike_sa {
     bool rekeyed;  /* another IKE SA took over, the peer will delete this one */
     bool may_jump; /* restored: the peer's message ID may be ahead of ours */
 
+    struct fragments *fragments[2]; /* of a request, of a response; NULL: none */
     struct own_request own;
     uint64_t last_in_us;           /* monotonic: last authenticated IKE message */
     uint64_t retry_us;             /* monotonic: no rekey of ours before */
@@ -177,14 +178,17 @@ struct ike_engine {
     bool group_given;                 /* this step's group left with a COMMIT */
     uint8_t scratch[IKE_MESSAGE_MAX]; /* a stateless answer */
     uint8_t plain[IKE_MESSAGE_MAX];   /* the opened payloads of this step's message */
+    uint8_t run[IKE_MESSAGE_MAX];     /* its datagrams, if it came in fragments */
     uint8_t inner[IKE_MESSAGE_MAX];   /* payloads being built */
     char reason[IKE_TEXT_MAX];
+    size_t held_bytes;     /* of datagrams that wait: fragments, requests */
     struct ike_sa *doomed; /* freed at the next step, since actions may point into it */
 };
 
 /* A request under way through the engine. */
 struct request {
-    struct message m;
+    struct message m; /* the datagram; of a complete run, its first */
+    struct slice run; /* all of them, once complete (fragment.c) */
     struct endpoint local, peer;
 };
 
@@ -220,6 +224,37 @@ void ike_sa_drop_half_open_parts(struct ike_engine *e, struct ike_sa *sa);
 int ike_sa_add_child(struct ike_sa *sa, struct record *child);
 void ike_sa_remove_child(struct ike_sa *sa, size_t i);
 
+/* engine.c: a datagram for a keyed SA or one that waits for its keys. */
+void protected_message(struct ike_engine *e, struct ike_sa *sa, struct request *rq);
+
+/* fragment.c: protected messages as runs of datagrams (RFC 7383). */
+struct outgoing {
+    uint8_t exchange, flags;
+    uint32_t id;
+};
+/* Seals `inner` into one datagram, or into fragments where the peer takes them; out gets the run.
+ * ERR_BUSY: no IV may be used now. */
+int message_seal(struct ike_engine *e, const struct ike_record *rec, const struct outgoing *o,
+                 const struct chain *inner, struct blob *out);
+void act_send_run(struct ike_engine *e, const struct endpoint *local, const struct endpoint *peer,
+                  const struct blob *run);
+/* True once rq is complete: its run is set and m is the first datagram. Fragments are checked
+ * here, a whole message is not opened yet. */
+bool message_gather(struct ike_engine *e, struct ike_sa *sa, struct request *rq);
+/* Opens a complete run into `inner`, which points into e->plain. ERR_AUTH: forged or garbled.
+ * ERR_INVALID, ERR_UNSUPPORTED: authentic, with a bad payload chain. */
+int message_open(struct ike_engine *e, const struct ike_sa *sa, const struct request *rq,
+                 struct message *inner);
+/* Whether the datagram is an authentic first fragment: that of a repeated request asks for the
+ * answer again, however it is cut now (RFC 7383 §2.6.1). */
+bool fragment_repeats(struct ike_engine *e, const struct ike_sa *sa, const struct request *rq);
+void fragments_drop(struct ike_engine *e, struct ike_sa *sa);
+void fragments_tick(struct ike_engine *e, struct ike_sa *sa);
+/* The run that waits for a key exchange: replaced, longer by a datagram, handed out. */
+bool waiting_set(struct ike_engine *e, struct ike_sa *sa, struct slice run);
+bool waiting_add(struct ike_engine *e, struct ike_sa *sa, struct slice raw);
+struct blob waiting_take(struct ike_engine *e, struct ike_sa *sa);
+
 /* answer.c: seals `inner` as the answer to rq and stores it as the SA's last response. */
 int answer_seal(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
                 const struct chain *inner);
@@ -248,6 +283,7 @@ void prefix_leave(struct ike_engine *e, const struct ip_addr *ip);
 void init_refuse(struct ike_engine *e, const struct request *rq, uint16_t type, struct slice data);
 
 /* auth.c */
+void auth_wait(struct ike_engine *e, struct ike_sa *sa, const struct request *rq); /* for keys */
 void auth_request(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);
 void auth_derived(struct ike_engine *e, struct ike_sa *sa, struct ike_job *job);
 
@@ -307,6 +343,7 @@ void own_launch(struct ike_engine *e, struct ike_sa *sa, uint8_t exchange,
 void own_send(struct ike_engine *e, struct ike_sa *sa);
 void own_clear(struct ike_sa *sa);
 void own_tick(struct ike_engine *e, struct ike_sa *sa);
+bool own_awaits(const struct ike_sa *sa, uint32_t id); /* the answer of this message ID */
 void own_response(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);
 void own_restore(struct ike_engine *e, struct ike_sa *sa);
 /* rekey.c: rekeys that we begin. */

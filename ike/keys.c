@@ -143,6 +143,8 @@ int keys_auth_psk(const struct ike_record *sa, struct slice psk, struct slice me
     return rc;
 }
 
+enum { FRAGMENT_HEADER = 4 };
+
 /* What protects one direction of an IKE SA. */
 struct protection {
     const struct transform *encr, *integ;
@@ -218,20 +220,29 @@ int sk_open(const struct ike_record *sa, const struct message *m, bool from_init
 {
     const struct payload *sk = m->n ? &m->payloads[m->n - 1] : NULL;
     struct protection p;
+    struct slice body;
     size_t text_n;
     int rc;
 
-    if (!sk || sk->type != PAYLOAD_SK || !protection_of(sa, from_initiator, &p))
+    if (!sk || (sk->type != PAYLOAD_SK && sk->type != PAYLOAD_SKF) ||
+        !protection_of(sa, from_initiator, &p))
         return ERR_INVALID;
-    if (sk->body.n < p.iv_n + p.icv_n + 1)
+    body = sk->body;
+    if (sk->type == PAYLOAD_SKF) { /* fragment number and total are authenticated, not encrypted */
+        if (body.n < FRAGMENT_HEADER)
+            return ERR_INVALID;
+        body.p += FRAGMENT_HEADER;
+        body.n -= FRAGMENT_HEADER;
+    }
+    if (body.n < p.iv_n + p.icv_n + 1)
         return ERR_INVALID;
-    text_n = sk->body.n - p.iv_n - p.icv_n;
+    text_n = body.n - p.iv_n - p.icv_n;
     if (p.encr->aead) {
-        struct slice aad = {m->raw.p, (size_t)(sk->body.p - m->raw.p)};
+        struct slice aad = {m->raw.p, (size_t)(body.p - m->raw.p)};
 
-        rc = open_gcm(&p, aad, sk->body, plain);
+        rc = open_gcm(&p, aad, body, plain);
     } else {
-        rc = open_cbc(&p, m->raw, sk->body, plain);
+        rc = open_cbc(&p, m->raw, body, plain);
     }
     if (rc != ERR_OK)
         return rc;
@@ -279,29 +290,39 @@ static int protect(const struct protection *p, uint8_t *message, uint8_t *body, 
     return rc;
 }
 
-int sk_seal(const struct ike_record *sa, bool as_initiator, uint8_t exchange, uint8_t flags,
-            uint32_t id, const struct chain *inner, uint64_t iv, const struct rng *rng,
-            uint8_t *out, size_t cap, size_t *n)
+/* Padding to the cipher's block; the pad length octet counts (RFC 7296 §3.14). */
+static size_t padding_of(const struct protection *p, size_t n)
 {
+    return p->encr->aead ? 0 : (CBC_BLOCK - (n + 1) % CBC_BLOCK) % CBC_BLOCK;
+}
+
+/* total 0: the whole chain in an SK payload. */
+int skf_seal(const struct ike_record *sa, bool as_initiator, uint8_t exchange, uint8_t flags,
+             uint32_t id, const struct fragment *f, uint64_t iv, const struct rng *rng,
+             uint8_t *out, size_t cap, size_t *n)
+{
+    size_t pad, text_n, body_at, number_n = f->total ? FRAGMENT_HEADER : 0;
     struct writer w = writer_of(out, cap);
     struct protection p;
-    size_t pad, text_n, body_at;
     int rc;
 
-    if (inner->w.bad || !protection_of(sa, as_initiator, &p))
+    if (!protection_of(sa, as_initiator, &p))
         return ERR_INVALID;
-    /* Padding to the cipher's block; the pad length octet counts (§3.14). */
-    pad = p.encr->aead ? 0 : (CBC_BLOCK - (inner->w.n + 1) % CBC_BLOCK) % CBC_BLOCK;
-    text_n = inner->w.n + pad + 1;
+    pad = padding_of(&p, f->piece.n);
+    text_n = f->piece.n + pad + 1;
 
-    message_header(&w, sa->spi_i, sa->spi_r, PAYLOAD_SK, exchange,
+    message_header(&w, sa->spi_i, sa->spi_r, f->total ? PAYLOAD_SKF : PAYLOAD_SK, exchange,
                    flags | (as_initiator ? IKE_FLAG_INITIATOR : 0), id);
-    write_u8(&w, inner->any ? inner->first : PAYLOAD_NONE);
+    write_u8(&w, f->first);
     write_u8(&w, 0);
-    write_u16(&w, (uint16_t)(IKE_PAYLOAD_HEADER_BYTES + p.iv_n + text_n + p.icv_n));
+    write_u16(&w, (uint16_t)(IKE_PAYLOAD_HEADER_BYTES + number_n + p.iv_n + text_n + p.icv_n));
+    if (f->total) {
+        write_u16(&w, f->number);
+        write_u16(&w, f->total);
+    }
     body_at = w.n;
     write_zeros(&w, p.iv_n);
-    write_bytes(&w, inner->w.p, inner->w.n);
+    write_bytes(&w, f->piece.p, f->piece.n);
     write_zeros(&w, pad);
     write_u8(&w, (uint8_t)pad);
     write_zeros(&w, p.icv_n);
@@ -311,4 +332,32 @@ int sk_seal(const struct ike_record *sa, bool as_initiator, uint8_t exchange, ui
     rc = protect(&p, out, out + body_at, text_n, iv, rng);
     *n = w.n;
     return rc;
+}
+
+int sk_seal(const struct ike_record *sa, bool as_initiator, uint8_t exchange, uint8_t flags,
+            uint32_t id, const struct chain *inner, uint64_t iv, const struct rng *rng,
+            uint8_t *out, size_t cap, size_t *n)
+{
+    struct fragment whole = {.first = inner->any ? inner->first : PAYLOAD_NONE,
+                             .piece = {inner->w.p, inner->w.n}};
+
+    if (inner->w.bad)
+        return ERR_INVALID;
+    return skf_seal(sa, as_initiator, exchange, flags, id, &whole, iv, rng, out, cap, n);
+}
+
+size_t skf_room(const struct ike_record *sa, bool as_initiator, size_t message_n)
+{
+    struct protection p;
+    size_t fixed, room;
+
+    if (!protection_of(sa, as_initiator, &p))
+        return 0;
+    fixed = IKE_HEADER_BYTES + IKE_PAYLOAD_HEADER_BYTES + FRAGMENT_HEADER + p.iv_n + p.icv_n;
+    if (message_n <= fixed)
+        return 0;
+    room = message_n - fixed;
+    if (!p.encr->aead)
+        room -= room % CBC_BLOCK;
+    return room ? room - 1 : 0;
 }

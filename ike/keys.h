@@ -25,7 +25,7 @@ int keys_auth_psk(const struct ike_record *sa, struct slice psk, struct slice me
                   struct slice nonce, const struct secret *sk_p, struct slice id,
                   uint8_t out[HASH_MAX], size_t *n);
 
-/* Opens the SK payload of m, which must be its last; the plaintext payload chain goes to
+/* Opens the SK or SKF payload of m, which must be its last; the plaintext payload chain goes to
  * `plain` (at least raw.n bytes), its length to *n. from_initiator chooses the keys.
  * ERR_AUTH when it is forged, ERR_INVALID when malformed. */
 int sk_open(const struct ike_record *sa, const struct message *m, bool from_initiator,
@@ -36,5 +36,19 @@ int sk_open(const struct ike_record *sa, const struct message *m, bool from_init
 int sk_seal(const struct ike_record *sa, bool as_initiator, uint8_t exchange, uint8_t flags,
             uint32_t id, const struct chain *inner, uint64_t iv, const struct rng *rng,
             uint8_t *out, size_t cap, size_t *n);
+
+/* The same for one fragment (RFC 7383 §2.5): octets `piece` of the chain, the type of the first
+ * payload (in fragment 1; else 0), and which of how many, from 1. */
+struct fragment {
+    uint8_t first;
+    struct slice piece;
+    uint16_t number, total;
+};
+int skf_seal(const struct ike_record *sa, bool as_initiator, uint8_t exchange, uint8_t flags,
+             uint32_t id, const struct fragment *f, uint64_t iv, const struct rng *rng,
+             uint8_t *out, size_t cap, size_t *n);
+
+/* How many octets of a payload chain fit into a fragment of `message_n` octets. 0: none. */
+size_t skf_room(const struct ike_record *sa, bool as_initiator, size_t message_n);
 
 #endif

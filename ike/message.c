@@ -70,6 +70,20 @@ int message_parse(struct slice datagram, struct message *out)
         (struct slice){datagram.p + IKE_HEADER_BYTES, datagram.n - IKE_HEADER_BYTES});
 }
 
+bool message_next(struct slice *run, struct message *out)
+{
+    struct reader r = reader_of(run->p, run->n);
+    struct slice one = {run->p, 0};
+
+    read_skip(&r, IKE_HEADER_BYTES - 4);
+    one.n = read_u32(&r);
+    if (r.bad || one.n > run->n || message_parse(one, out) != ERR_OK)
+        return false;
+    run->p += one.n;
+    run->n -= one.n;
+    return true;
+}
+
 const struct payload *message_find(const struct message *m, uint8_t type)
 {
     for (size_t i = 0; i < m->n; i++)

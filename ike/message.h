@@ -33,6 +33,9 @@ int message_parse_header(struct slice datagram, struct message *out);
 int message_parse_chain(struct message *m, uint8_t first, struct slice bytes);
 /* Header and outer chain in one. */
 int message_parse(struct slice datagram, struct message *out);
+/* Cuts the next message off a run of messages; its header tells the length. False: none is left,
+ * or the rest is malformed. */
+bool message_next(struct slice *run, struct message *out);
 /* The first payload of a type, or NULL. */
 const struct payload *message_find(const struct message *m, uint8_t type);
 

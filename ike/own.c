@@ -94,16 +94,11 @@ void own_launch(struct ike_engine *e, struct ike_sa *sa, uint8_t exchange,
                 const struct chain *inner)
 {
     struct ike_record *rec = &sa->rec->ike;
-    uint64_t iv;
-    size_t n;
-    int rc = ERR_BUSY;
+    struct outgoing o = {exchange, 0, rec->next_out};
+    int rc;
 
-    sa->own.id = rec->next_out;
-    if (e->config.next_iv(e->config.next_iv_ctx, &iv))
-        rc = sk_seal(rec, rec->i_am_initiator, exchange, 0, sa->own.id, inner, iv, &e->rng,
-                     e->scratch, sizeof e->scratch, &n);
-    if (rc == ERR_OK)
-        rc = blob_set(&rec->our_request, e->scratch, n);
+    sa->own.id = o.id;
+    rc = message_seal(e, rec, &o, inner, &rec->our_request);
     if (rc == ERR_OK)
         rc = save_state(sa);
     if (rc != ERR_OK || group_add(e, sa->rec) != ERR_OK) {
@@ -131,7 +126,7 @@ void own_send(struct ike_engine *e, struct ike_sa *sa)
     sa->own.sent = true;
     sa->own.tries++;
     sa->own.next_us = e->now.mono_us + pause_ms * 1000;
-    act_send(e, &rec->local, &rec->peer, (struct slice){rec->our_request.p, rec->our_request.n});
+    act_send_run(e, &rec->local, &rec->peer, &rec->our_request);
 }
 
 void own_start_simple(struct ike_engine *e, struct ike_sa *sa, enum own_kind kind, uint32_t spi_in)
@@ -280,19 +275,24 @@ static void child_deleted(struct ike_engine *e, struct ike_sa *sa, uint32_t spi_
         }
 }
 
+bool own_awaits(const struct ike_sa *sa, uint32_t id)
+{
+    return sa->own.kind != OWN_NONE && sa->own.sent && id == sa->own.id;
+}
+
 void own_response(struct ike_engine *e, struct ike_sa *sa, const struct request *rq)
 {
     struct ike_record *rec = &sa->rec->ike;
-    struct message inner = {.raw = rq->m.raw};
     uint32_t old_spi = sa->own.old_spi;
     enum own_kind kind = sa->own.kind;
-    size_t n;
+    struct message inner;
 
-    if (kind == OWN_NONE || !sa->own.sent || sa->busy || sa->commit || rq->m.id != sa->own.id)
+    switch (message_open(e, sa, rq, &inner)) {
+    case ERR_OK:
+        break;
+    case ERR_AUTH:
         return;
-    if (sk_open(rec, &rq->m, !rec->i_am_initiator, e->plain, &n) != ERR_OK ||
-        message_parse_chain(&inner, rq->m.payloads[rq->m.n - 1].next,
-                            (struct slice){e->plain, n}) != ERR_OK) {
+    default:
         e->stats.malformed++;
         return;
     }

@@ -217,6 +217,7 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
     const struct payload *ke = message_find(&rq->m, PAYLOAD_KE);
     const struct payload *nonce = message_find(&rq->m, PAYLOAD_NONCE);
     struct choice_rules rules = {.protocol = PROTOCOL_IKE};
+    struct notify fragmentation;
     struct ike_sa *sa;
     int rc;
 
@@ -250,6 +251,8 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
     memcpy(sa->nonce_i, nonce->body.p, nonce->body.n);
     sa->nonce_i_n = nonce->body.n;
     sa->rec->ike.nat = detect_nat(&rq->m, rq, &sa->answer_natd);
+    sa->rec->ike.fragmentation =
+        message_find_notify(&rq->m, N_FRAGMENTATION_SUPPORTED, &fragmentation);
     enter(e, sa, rq);
 
     sa->dh = pool_take(e, sa->group);
@@ -288,6 +291,8 @@ void sa_init_continue(struct ike_engine *e, struct ike_sa *sa)
             chain_notify(&c, 0, (struct slice){0}, N_NAT_DETECTION_DESTINATION_IP,
                          (struct slice){hash, 20});
     }
+    if (rec->fragmentation)
+        chain_notify(&c, 0, (struct slice){0}, N_FRAGMENTATION_SUPPORTED, (struct slice){0});
     message_header(&w, rec->spi_i, rec->spi_r, c.first, IKE_SA_INIT, IKE_FLAG_RESPONSE, 0);
     write_bytes(&w, c.w.p, c.w.n);
     message_finish(&w);

@@ -19,6 +19,7 @@ enum {
     DEFAULT_CHILD_LIFETIME_S = 28800,
     DEFAULT_MAX_CHILDREN = 100,
     DEFAULT_HALF_OPEN_COOKIE_THRESHOLD = 64,
+    DEFAULT_FRAGMENT_SIZE = 1280,
     DEFAULT_HTTP_PORT = 8080,
 };
 
@@ -32,6 +33,8 @@ enum {
     LIFETIME_S_MAX = 30 * 86400,
     MAX_CHILDREN_MAX = 10000,
     HALF_OPEN_MAX = 1000000,
+    FRAGMENT_SIZE_MIN = 400,
+    FRAGMENT_SIZE_MAX = 9000,
     MEMBER_PORT_MAX = 65534, /* REP listens on port + 1 */
 };
 
@@ -53,6 +56,7 @@ static void set_defaults(struct config *c)
     c->ike.child_lifetime_s = DEFAULT_CHILD_LIFETIME_S;
     c->ike.max_children = DEFAULT_MAX_CHILDREN;
     c->ike.half_open_cookie_threshold = DEFAULT_HALF_OPEN_COOKIE_THRESHOLD;
+    c->ike.fragment_size = DEFAULT_FRAGMENT_SIZE;
     snprintf(c->dataplane.source, sizeof c->dataplane.source, "auto");
     snprintf(c->dataplane.tun, sizeof c->dataplane.tun, "anysa0");
     c->dataplane.lanes = 1;
@@ -249,6 +253,7 @@ static int take_ike(const struct config_source *src, const struct raw_ike *raw, 
         ROW(child_lifetime_s, LIFETIME_S_MIN, LIFETIME_S_MAX),
         ROW(max_children, 1, MAX_CHILDREN_MAX),
         ROW(half_open_cookie_threshold, 0, HALF_OPEN_MAX),
+        ROW(fragment_size, FRAGMENT_SIZE_MIN, FRAGMENT_SIZE_MAX),
 #undef ROW
     };
 

@@ -120,6 +120,7 @@ struct config {
     struct {
         uint32_t barrier_timeout_ms, dpd_s, lifetime_s, child_lifetime_s, max_children;
         uint32_t half_open_cookie_threshold;
+        uint32_t fragment_size; /* of an IP packet with a fragment of an IKE message */
     } ike;
     struct {
         char source[DP_NAME_MAX]; /* "auto" or "socket" */

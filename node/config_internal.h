@@ -115,7 +115,7 @@ struct raw_http {
 };
 struct raw_ike {
     char *barrier_timeout_ms, *dpd_s, *lifetime_s, *child_lifetime_s, *max_children;
-    char *half_open_cookie_threshold;
+    char *half_open_cookie_threshold, *fragment_size;
 };
 struct raw_dataplane {
     char *source, *tun, *lanes;

@@ -77,6 +77,7 @@ static const cyaml_schema_field_t ike_fields[] = {
     OPTIONAL(child_lifetime_s, struct raw_ike),
     OPTIONAL(max_children, struct raw_ike),
     OPTIONAL(half_open_cookie_threshold, struct raw_ike),
+    OPTIONAL(fragment_size, struct raw_ike),
     CYAML_FIELD_END,
 };
 

@@ -53,6 +53,7 @@
 #include "proto/crypto.h"
 #include "proto/err.h"
 #include "proto/log.h"
+#include "proto/wire_ikev2.h"
 
 /* ---- what the cores and the dataplane ask of us ---- */
 
@@ -284,6 +285,7 @@ static int open_ike(struct node *node)
         .cookie_key = node->cookie_key,
         .cookie_threshold = config->ike.half_open_cookie_threshold,
         .max_children = config->ike.max_children,
+        .fragment_size = config->ike.fragment_size - IKE_PACKET_OVERHEAD,
         .dpd_s = config->ike.dpd_s,
         .each_ike = node_contacts_each,
         .each_ike_ctx = node,

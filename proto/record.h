@@ -64,15 +64,17 @@ struct ike_record { /* key: our SPI, with the sa's side in i_am_initiator */
     struct secret sk_d, sk_ai, sk_ar, sk_ei, sk_er, sk_pi, sk_pr; /* sk_e*: key and salt */
     uint32_t next_in;              /* message ID of the peer's next request */
     uint32_t next_out;             /* message ID of our next request */
-    uint8_t last_request_hash[32]; /* SHA2-256 of the peer's last request */
-    struct blob last_response;     /* the exact bytes of our answer to it */
-    struct blob our_request;       /* the exact bytes of our outstanding request; empty: none */
+    uint8_t last_request_hash[32]; /* SHA2-256 of the peer's last request, or its first fragment */
+    /* The exact bytes of our answer to it and of our outstanding request (empty: none): one IKE
+     * message, or all fragments of one, one after the other. */
+    struct blob last_response, our_request;
     struct blob our_request_state; /* what the engine must remember with it */
     struct endpoint local, peer;
     uint8_t nat;                      /* NAT_ flags */
     int64_t created_ms, not_after_ms; /* wall clock */
     uint32_t peer_id_type;
     struct blob peer_id;
+    bool fragmentation; /* both sides announced RFC 7383 */
 };
 
 struct child_record { /* key: spi_in */

@@ -14,6 +14,10 @@ enum {
     IKE_NONCE_MIN = 16,
     IKE_NONCE_MAX = 256,
     IKE_PAYLOADS_MAX = 64,
+    IKE_FRAGMENTS_MAX = 64,                              /* of one message, RFC 7383 */
+    IKE_PACKET_OVERHEAD = 40 + 8 + NON_ESP_MARKER_BYTES, /* at most: IPv6, UDP, marker */
+    /* A message of ours longer than this goes in fragments: it fills a packet of 1280 octets. */
+    IKE_FRAGMENT_MAX = 1280 - IKE_PACKET_OVERHEAD,
 };
 
 enum ike_flag { IKE_FLAG_INITIATOR = 0x08, IKE_FLAG_VERSION = 0x10, IKE_FLAG_RESPONSE = 0x20 };

@@ -19,6 +19,7 @@
 #   C_REPLAY     off           off: no anti-replay, as gateways of this kind require;
 #                              on: kernel-libipsec's own window of 128 packets
 #   C_LOG        1             charon's log level; 4 logs the keys themselves
+#   C_FRAGMENT   1280          largest IP packet of an IKE message (RFC 7383)
 #   C_RETRANSMIT 1.0           seconds until the first retransmission
 
 customer_addr() { printf '198.51.100.%d' "$((10 + $1))"; }
@@ -88,6 +89,7 @@ charon {
     retransmit_base = 1.2
     retransmit_tries = 4
     half_open_timeout = 10
+    fragment_size = ${C_FRAGMENT:-1280}
     plugins {
         kernel-netlink {
             roam_events = no

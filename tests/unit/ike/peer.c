@@ -104,6 +104,13 @@ static void run(struct bench *b, const struct ike_event *event)
 
         if (a->kind == IKE_ACT_SEND) {
             memcpy(b->answer, a->bytes.p, a->bytes.n);
+            if (b->run_over)
+                b->run_n = 0;
+            b->run_over = false;
+            if (b->run_n + a->bytes.n <= sizeof b->run) {
+                memcpy(b->run + b->run_n, a->bytes.p, a->bytes.n);
+                b->run_n += a->bytes.n;
+            }
             b->answer_n = a->bytes.n;
             b->answer_local = a->local;
             b->answer_peer = a->peer;
@@ -121,6 +128,10 @@ static void run(struct bench *b, const struct ike_event *event)
             b->failed_tunnel = a->tunnel;
             strncpy(b->reason, a->reason, sizeof b->reason - 1);
         }
+    }
+    if (b->hold_jobs) {
+        while (n_jobs && b->n_held_jobs < sizeof b->held_jobs / sizeof *b->held_jobs)
+            b->held_jobs[b->n_held_jobs++] = jobs[--n_jobs];
     }
     for (size_t i = 0; i < n_jobs; i++) {
         struct ike_event done = {.kind = IKE_EV_JOB, .job = jobs[i]};
@@ -141,7 +152,22 @@ void bench_commit_held(struct bench *b)
 {
     struct ike_event done = {.kind = IKE_EV_COMMITTED, .commit = b->held_commit};
 
+    b->run_over = true;
     run(b, &done);
+}
+
+void bench_run_held(struct bench *b)
+{
+    size_t n = b->n_held_jobs;
+
+    b->hold_jobs = false;
+    b->n_held_jobs = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct ike_event done = {.kind = IKE_EV_JOB, .job = b->held_jobs[i]};
+
+        ike_job_run(b->held_jobs[i]);
+        run(b, &done);
+    }
 }
 
 void bench_datagram(struct bench *b, const struct endpoint *local, const struct endpoint *peer,
@@ -155,6 +181,7 @@ void bench_datagram(struct bench *b, const struct endpoint *local, const struct 
         memcpy(copy, bytes.p, bytes.n);
     event.bytes = (struct slice){copy, bytes.n};
     b->answer_n = 0;
+    b->run_over = true;
     run(b, &event);
     free(copy);
 }
@@ -165,6 +192,7 @@ void bench_tick(struct bench *b, uint64_t advance_us)
 
     b->now.mono_us += advance_us;
     b->now.wall_ms += (int64_t)(advance_us / 1000);
+    b->run_over = true;
     run(b, &event);
 }
 
@@ -329,6 +357,8 @@ bool peer_init(struct peer *p)
     chain_close(&c);
     if (p->natd)
         add_natd(p, &c);
+    if (p->fragmentation)
+        chain_notify(&c, 0, (struct slice){0}, N_FRAGMENTATION_SUPPORTED, (struct slice){0});
     message_header(&w, p->rec->ike.spi_i, 0, c.first, IKE_SA_INIT, IKE_FLAG_INITIATOR, 0);
     write_bytes(&w, c.w.p, c.w.n);
     message_finish(&w);
@@ -338,32 +368,87 @@ bool peer_init(struct peer *p)
     return p->bench->answer_n && take_init_answer(p);
 }
 
+/* Opens the engine's last message, whole or in fragments, into `out`. */
+static bool open_run(struct peer *p, struct message *out)
+{
+    struct slice left = {p->bench->run, p->bench->run_n}, last = {0};
+    struct message m, first;
+    size_t at = 0, n;
+
+    while (left.n) {
+        struct slice here = left;
+
+        if (!message_next(&left, &m) || m.n == 0)
+            return false;
+        if (m.payloads[m.n - 1].type != PAYLOAD_SKF || m.payloads[m.n - 1].body.p[1] == 1) {
+            last = here;
+            first = m;
+        }
+    }
+    while (last.n) {
+        if (!message_next(&last, &m) ||
+            sk_open(&p->rec->ike, &m, p->responder, p->plain + at, &n) != ERR_OK)
+            return false;
+        at += n;
+        if (last.n == 0) {
+            *out =
+                (struct message){.exchange = first.exchange, .id = first.id, .flags = first.flags};
+            return message_parse_chain(out, first.payloads[first.n - 1].next,
+                                       (struct slice){p->plain, at}) == ERR_OK;
+        }
+    }
+    return false;
+}
+
 static bool open_answer(struct peer *p)
 {
-    struct bench *b = p->bench;
-    struct message m;
-    size_t n;
+    return p->bench->answer_n && open_run(p, &p->answer);
+}
 
-    if (b->answer_n == 0 ||
-        message_parse_header((struct slice){b->answer, b->answer_n}, &m) != ERR_OK ||
-        message_parse_chain(&m, m.first,
-                            (struct slice){b->answer + IKE_HEADER_BYTES,
-                                           b->answer_n - IKE_HEADER_BYTES}) != ERR_OK ||
-        m.n == 0 || sk_open(&p->rec->ike, &m, p->responder, p->plain, &n) != ERR_OK)
+bool peer_seal_fragment(struct peer *p, uint8_t exchange, uint8_t flags, uint32_t id,
+                        const struct chain *inner, uint16_t number, uint16_t total)
+{
+    size_t at = (size_t)(number - 1) * p->cut;
+    struct fragment f = {
+        .first = number == 1 ? inner->first : PAYLOAD_NONE,
+        .number = number,
+        .total = total,
+        .piece = {inner->w.p + at, inner->w.n - at < p->cut ? inner->w.n - at : p->cut}};
+
+    return skf_seal(&p->rec->ike, !p->responder, exchange, flags, id, &f, p->iv++,
+                    &p->bench->engine->rng, p->request, sizeof p->request, &p->request_n) == ERR_OK;
+}
+
+void peer_send(struct peer *p)
+{
+    bench_datagram(p->bench, &p->local, &p->remote, (struct slice){p->request, p->request_n});
+}
+
+/* Seals and sends a message, in fragments when p->cut says so. */
+static bool send_sealed(struct peer *p, uint8_t exchange, uint8_t flags, uint32_t id,
+                        const struct chain *inner)
+{
+    uint16_t total = p->cut ? (uint16_t)((inner->w.n + p->cut - 1) / p->cut) : 0;
+
+    if (total == 0 &&
+        sk_seal(&p->rec->ike, !p->responder, exchange, flags, id, inner, p->iv++,
+                &p->bench->engine->rng, p->request, sizeof p->request, &p->request_n) != ERR_OK)
         return false;
-    p->answer = (struct message){.exchange = m.exchange, .id = m.id, .flags = m.flags};
-    return message_parse_chain(&p->answer, m.payloads[m.n - 1].next, (struct slice){p->plain, n}) ==
-           ERR_OK;
+    if (total == 0)
+        peer_send(p);
+    for (uint16_t i = 1; i <= total; i++) {
+        uint16_t number = p->backwards ? (uint16_t)(total - i + 1) : i;
+
+        if (!peer_seal_fragment(p, exchange, flags, id, inner, number, total))
+            return false;
+        peer_send(p);
+    }
+    return true;
 }
 
 bool peer_request(struct peer *p, uint8_t exchange, const struct chain *inner)
 {
-    if (sk_seal(&p->rec->ike, !p->responder, exchange, 0, p->next_id, inner, p->iv++,
-                &p->bench->engine->rng, p->request, sizeof p->request, &p->request_n) != ERR_OK)
-        return false;
-    bench_datagram(p->bench, &p->local, &p->remote, (struct slice){p->request, p->request_n});
-    p->next_id++;
-    return open_answer(p);
+    return send_sealed(p, exchange, 0, p->next_id++, inner) && open_answer(p);
 }
 
 bool peer_got_notify(const struct peer *p, uint16_t type)
@@ -584,31 +669,12 @@ bool peer_dpd(struct peer *p)
 
 bool peer_asked(struct peer *p)
 {
-    struct bench *b = p->bench;
-    struct message m;
-    size_t n;
-
-    if (b->answer_n == 0 ||
-        message_parse_header((struct slice){b->answer, b->answer_n}, &m) != ERR_OK ||
-        (m.flags & IKE_FLAG_RESPONSE) ||
-        message_parse_chain(&m, m.first,
-                            (struct slice){b->answer + IKE_HEADER_BYTES,
-                                           b->answer_n - IKE_HEADER_BYTES}) != ERR_OK ||
-        m.n == 0 || sk_open(&p->rec->ike, &m, p->responder, p->plain, &n) != ERR_OK)
-        return false;
-    p->asked = (struct message){.exchange = m.exchange, .id = m.id, .flags = m.flags};
-    return message_parse_chain(&p->asked, m.payloads[m.n - 1].next, (struct slice){p->plain, n}) ==
-           ERR_OK;
+    return p->bench->answer_n && open_run(p, &p->asked) && !(p->asked.flags & IKE_FLAG_RESPONSE);
 }
 
 void peer_respond(struct peer *p, const struct chain *inner)
 {
-    size_t n;
-
-    if (sk_seal(&p->rec->ike, !p->responder, p->asked.exchange, IKE_FLAG_RESPONSE, p->asked.id,
-                inner, p->iv++, &p->bench->engine->rng, p->request, sizeof p->request,
-                &n) == ERR_OK)
-        bench_datagram(p->bench, &p->local, &p->remote, (struct slice){p->request, n});
+    (void)send_sealed(p, p->asked.exchange, IKE_FLAG_RESPONSE, p->asked.id, inner);
 }
 
 void peer_respond_empty(struct peer *p)

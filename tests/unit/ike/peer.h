@@ -10,11 +10,17 @@ struct bench {
     struct ike_engine *engine;
     struct now now;
     uint64_t rng_state, next_iv;
-    bool no_iv;        /* next_iv says no */
+    bool no_iv;     /* next_iv says no */
+    bool hold_jobs; /* jobs are kept in held_jobs until bench_run_held */
+    struct ike_job *held_jobs[64];
+    size_t n_held_jobs;
     bool hold_commits; /* COMMITs are kept in held_commit instead of being answered */
     uint64_t held_commit;
     uint8_t answer[IKE_MESSAGE_MAX]; /* the last SEND of the engine */
     size_t answer_n;
+    uint8_t run[IKE_MESSAGE_MAX]; /* all SENDs since the last datagram */
+    size_t run_n;
+    bool run_over;
     unsigned answers, commits, failures;
     char reason[IKE_TEXT_MAX];
     struct id128 failed_tunnel;
@@ -33,6 +39,7 @@ void bench_datagram(struct bench *b, const struct endpoint *local, const struct 
                     struct slice bytes);
 void bench_tick(struct bench *b, uint64_t advance_us);
 void bench_commit_held(struct bench *b);
+void bench_run_held(struct bench *b);
 /* The last committed record of a kind and state, or NULL. */
 const struct record *bench_record(const struct bench *b, enum record_kind kind,
                                   enum sa_state state);
@@ -60,6 +67,9 @@ struct peer {
     const char *psk;
     uint8_t cookie[64]; /* sent with IKE_SA_INIT when cookie_n is not 0 */
     size_t cookie_n;
+    bool fragmentation; /* announced in IKE_SA_INIT */
+    size_t cut;     /* requests and responses leave in fragments of this much plaintext; 0: whole */
+    bool backwards; /* the last fragment first */
     bool natd, natd_fake, esn_only, bad_ke, initial_contact;
     bool responder;         /* of the present IKE SA: the gateway began it */
     struct message asked;   /* the gateway's last request, opened: its inner payloads */
@@ -85,6 +95,10 @@ bool peer_rekey_ike(struct peer *p, struct record **old);
 bool peer_delete_child(struct peer *p, uint32_t spi);
 bool peer_delete_ike(struct peer *p);
 bool peer_dpd(struct peer *p);
+/* Seals fragment `number` of a chain, cut as p->cut says, into p->request. */
+bool peer_seal_fragment(struct peer *p, uint8_t exchange, uint8_t flags, uint32_t id,
+                        const struct chain *inner, uint16_t number, uint16_t total);
+void peer_send(struct peer *p); /* p->request once more */
 bool peer_got_notify(const struct peer *p, uint16_t type);
 void peer_write_offer(struct chain *c, const struct suite *s, uint8_t protocol, uint64_t spi,
                       bool esn_only);

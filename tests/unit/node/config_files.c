@@ -8,20 +8,21 @@
 #include <unistd.h>
 
 const char good_node_yaml[] =
-    "node: {name: n1, slot: 1, state_dir: state}\n"                                       /* 1 */
-    "cluster: {name: lab, key_file: cluster.key, id_domain: IPsec.Example.net}\n"         /* 2 */
-    "anycast: {addresses: [192.0.2.1, 192.0.2.2]}\n"                                      /* 3 */
-    "mesh:\n"                                                                             /* 4 */
-    "  members:\n"                                                                        /* 5 */
-    "    - {slot: 1, address: \"10.99.0.1:7800\"}\n"                                      /* 6 */
-    "    - {slot: 2, address: \"node2.example.net:7800\"}\n"                              /* 7 */
-    "    - {slot: 1022, address: \"[2001:db8::3]:7800\"}\n"                               /* 8 */
-    "  dead_ms: 600\n"                                                                    /* 9 */
-    "http: {listen: \"127.0.0.1:8081\", token_file: api.token}\n"                         /* 10 */
-    "ike: {barrier_timeout_ms: 251, dpd_s: 31, lifetime_s: 86401,\n"                      /* 11 */
-    "      child_lifetime_s: 28801, max_children: 101, half_open_cookie_threshold: 65}\n" /* 12 */
-    "dataplane: {source: socket, tun: tun7, lanes: 1}\n"                                  /* 13 */
-    "tunnels_file: tunnels.yaml\n";                                                       /* 14 */
+    "node: {name: n1, slot: 1, state_dir: state}\n"                               /* 1 */
+    "cluster: {name: lab, key_file: cluster.key, id_domain: IPsec.Example.net}\n" /* 2 */
+    "anycast: {addresses: [192.0.2.1, 192.0.2.2]}\n"                              /* 3 */
+    "mesh:\n"                                                                     /* 4 */
+    "  members:\n"                                                                /* 5 */
+    "    - {slot: 1, address: \"10.99.0.1:7800\"}\n"                              /* 6 */
+    "    - {slot: 2, address: \"node2.example.net:7800\"}\n"                      /* 7 */
+    "    - {slot: 1022, address: \"[2001:db8::3]:7800\"}\n"                       /* 8 */
+    "  dead_ms: 600\n"                                                            /* 9 */
+    "http: {listen: \"127.0.0.1:8081\", token_file: api.token}\n"                 /* 10 */
+    "ike: {barrier_timeout_ms: 251, dpd_s: 31, lifetime_s: 86401,\n"              /* 11 */
+    "      child_lifetime_s: 28801, max_children: 101, half_open_cookie_threshold: 65, "
+    "fragment_size: 1300}\n"                             /* 12 */
+    "dataplane: {source: socket, tun: tun7, lanes: 1}\n" /* 13 */
+    "tunnels_file: tunnels.yaml\n";                      /* 14 */
 
 const char good_tunnels_yaml[] =
     "tunnels:\n"                                             /* 1 */

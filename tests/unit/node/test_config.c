@@ -50,6 +50,7 @@ Test(config, node_file_as_written)
     cr_expect_eq(c->ike.child_lifetime_s, 28801);
     cr_expect_eq(c->ike.max_children, 101);
     cr_expect_eq(c->ike.half_open_cookie_threshold, 65);
+    cr_expect_eq(c->ike.fragment_size, 1300);
     cr_expect_str_eq(c->dataplane.source, "socket");
     cr_expect_str_eq(c->dataplane.tun, "tun7");
     cr_expect_eq(c->dataplane.lanes, 1);
@@ -179,6 +180,7 @@ Test(config, defaults)
     cr_expect_eq(c->ike.child_lifetime_s, 28800);
     cr_expect_eq(c->ike.max_children, 100);
     cr_expect_eq(c->ike.half_open_cookie_threshold, 64);
+    cr_expect_eq(c->ike.fragment_size, 1280);
     cr_expect_str_eq(c->dataplane.source, "auto");
     cr_expect_str_eq(c->dataplane.tun, "anysa0");
     cr_expect_eq(c->dataplane.lanes, 1);

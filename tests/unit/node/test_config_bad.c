@@ -88,6 +88,8 @@ static const struct bad bad_node[] = {
      "set http.token_file"},
     {"127.0.0.1:8081", "localhost:8081", "node.yaml:10:16", "not ADDRESS:PORT", "127.0.0.1:8080"},
     {"api.token", "none.token", "node.yaml:10:46", "cannot open", "check the path"},
+    {"fragment_size: 1300", "fragment_size: 300", "node.yaml:12:98", "from 400 to 9000",
+     "in that range"},
     {"dpd_s: 31", "dpd_s: 0", "node.yaml:11:39", "from 1 to 86400", "in that range"},
     {"lifetime_s: 86401", "lifetime_s: 4294967296", "node.yaml:11:55", "from 10 to 2592000",
      "in that range"},

@@ -66,6 +66,7 @@ struct record *sample_ike(uint64_t spi_r, uint32_t lineage)
     ike->created_ms = SAMPLE_NOW_MS;
     ike->not_after_ms = SAMPLE_NOT_AFTER_MS;
     ike->peer_id_type = 3;
+    ike->fragmentation = true;
     if (blob_set(&ike->last_response, "the last response", 17) != ERR_OK ||
         blob_set(&ike->peer_id, "router@example.net", 18) != ERR_OK)
         abort();
