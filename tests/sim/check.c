@@ -1,0 +1,531 @@
+/* The invariants of DESIGN, held against the truth. Everything here is cheap enough to run at
+ * every step: what grows is looked at where it grew. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "sync/join.h"
+#include "tests/sim/sim.h"
+
+enum {
+    DUE_MS = 3500,     /* I2: T */
+    STEADY_US = 1500000, /* I6: for so long nothing has stood between two members */
+};
+
+/* ---- forms ---- */
+
+static bool same_term(const struct term *a, const struct term *b)
+{
+    return term_compare(a, b) == 0;
+}
+
+static bool form_expired(const struct sim *s, const struct form *f)
+{
+    return fact_expired(s, f->kind == RECORD_IKE ? s->ikes[f->fact].not_after_ms
+                                                 : s->children[f->fact].not_after_ms);
+}
+
+/* Does the member hold at least what the form says? */
+static bool covers(const struct member *m, const struct form *f)
+{
+    const struct held_child *c;
+    const struct held_ike *i;
+    int order;
+
+    if (f->kind == RECORD_IKE) {
+        i = &m->ikes[f->fact];
+        order = term_compare(&i->term, &f->term);
+        return i->state >= f->state &&
+               (i->state == SA_DELETED || order > 0 || (order == 0 && i->revision >= f->revision));
+    }
+    c = &m->children[f->fact];
+    return c->state == SA_DELETED ||
+           (c->state >= f->state && c->confirmed >= f->confirmed && c->rekeyed >= f->rekeyed);
+}
+
+static bool on_disk(const struct sim *s, const struct member *m, const struct form *f)
+{
+    uint64_t key = f->kind == RECORD_IKE ? s->ikes[f->fact].spi : s->children[f->fact].spi_in;
+    const struct record *r = disk_find(&m->disk, f->kind, key);
+    int order;
+
+    if (!r)
+        return false;
+    if (record_state(r) == SA_DELETED)
+        return true;
+    if (f->kind == RECORD_CHILD)
+        return r->child.state >= f->state && r->child.confirmed >= f->confirmed;
+    order = term_compare(&r->ike.term, &f->term);
+    return r->ike.state >= f->state && (order > 0 || (order == 0 && r->ike.revision >= f->revision));
+}
+
+static bool held_once(const struct held_ike *i, const struct form *f)
+{
+    for (size_t k = 0; k < i->n_terms; k++)
+        if (same_term(&i->terms[k].term, &f->term))
+            return i->terms[k].revision >= f->revision;
+    return i->state == SA_DELETED || i->n_terms == TERMS_MAX;
+}
+
+static bool lineage_may_have_ended(const struct sim *s, int lineage)
+{
+    bool living = false;
+
+    for (size_t i = 0; i < s->n_ikes; i++) {
+        if (s->ikes[i].lineage != lineage)
+            continue;
+        if (s->ikes[i].ended)
+            return true;
+        living |= !fact_expired(s, s->ikes[i].not_after_ms);
+    }
+    return !living;
+}
+
+/* ---- records as they are installed ---- */
+
+static void hold_term(struct held_ike *held, const struct record *r)
+{
+    size_t k = 0;
+
+    while (k < held->n_terms && !same_term(&held->terms[k].term, &r->ike.term))
+        k++;
+    if (k == held->n_terms && k < TERMS_MAX)
+        held->terms[held->n_terms++].term = r->ike.term;
+    if (k < TERMS_MAX && r->ike.revision >= held->terms[k].revision)
+        held->terms[k].revision = r->ike.revision;
+}
+
+static void check_ike(struct sim *s, struct member *m, const struct record *r, int fact)
+{
+    struct held_ike *held = &m->ikes[fact];
+
+    if (held->state > r->ike.state)
+        sim_fail(s, "I3: IKE SA %d rose from the dead at member %d", fact, m->index);
+    if (held->state && r->ike.state == SA_INSTALLED &&
+        term_compare(&held->term, &r->ike.term) > 0)
+        sim_fail(s, "I6: IKE SA %d fell back to an older term at member %d", fact, m->index);
+    held->state = r->ike.state;
+    held->term = r->ike.term;
+    held->revision = r->ike.revision;
+    hold_term(held, r);
+}
+
+/* The old SA of a rekey goes: the new one must be here, if its answer waited for us. */
+static void check_break(struct sim *s, struct member *m, int old)
+{
+    for (size_t i = 0; i < s->n_children; i++) {
+        const struct child_fact *f = &s->children[i];
+        if (f->replaces == old && f->acked_by[m->index] == m->life && m->children[i].state == 0 &&
+            !fact_expired(s, f->not_after_ms))
+            sim_fail(s, "I7: member %d lost Child SA %d before it had %zu", m->index, old, i);
+    }
+}
+
+static void check_child(struct sim *s, struct member *m, const struct record *r, int fact)
+{
+    struct held_child *held = &m->children[fact];
+    const struct child_fact *f = &s->children[fact];
+
+    if (held->state > r->child.state)
+        sim_fail(s, "I3: Child SA %d rose from the dead at member %d", fact, m->index);
+    if (held->state == SA_INSTALLED && r->child.state == SA_INSTALLED &&
+        (held->confirmed > r->child.confirmed || held->rekeyed > r->child.rekeyed))
+        sim_fail(s, "I7: a flag of Child SA %d fell at member %d", fact, m->index);
+    if (r->child.state == SA_DELETED && !f->deleted && !fact_expired(s, f->not_after_ms) &&
+        !lineage_may_have_ended(s, f->lineage))
+        sim_fail(s, "I6: member %d deleted Child SA %d, which nobody asked for", m->index, fact);
+    if (held->state == 0)
+        held->since_us = s->now.mono_us;
+    if (held->state != SA_DELETED && r->child.state == SA_DELETED) {
+        held->deleted_us = s->now.mono_us;
+        check_break(s, m, fact);
+    }
+    held->state = r->child.state;
+    held->confirmed = r->child.confirmed;
+    held->rekeyed = r->child.rekeyed;
+}
+
+static void check_log(struct sim *s, struct member *m, const struct record *r, int fact)
+{
+    struct life *life = &s->lives[m->life - 1];
+
+    if (!id128_equal(&r->origin, &life->incarnation) || r->seq <= life->n_log)
+        return;
+    if (r->seq != life->n_log + 1) {
+        sim_fail(s, "I8: member %d left out a number of its log", m->index);
+        return;
+    }
+    life->log = sim_grow(life->log, life->n_log, &life->cap_log, sizeof *life->log);
+    life->log[life->n_log++] = form_of(r, fact);
+}
+
+void check_record(struct sim *s, struct member *m, const struct record *r, int fact)
+{
+    if (record_state(r) == SA_INSTALLED &&
+        record_not_after_ms(r) <= member_now(s, m).wall_ms)
+        sim_fail(s, "I3: member %d installed an expired SA", m->index);
+    check_log(s, m, r, fact);
+    if (r->kind == RECORD_IKE)
+        check_ike(s, m, r, fact);
+    else
+        check_child(s, m, r, fact);
+}
+
+/* ---- answers ---- */
+
+static bool waits_for(const struct member *m, const struct member *o)
+{
+    const struct sync_core *core = m->core;
+
+    if (o == m || !o->core || !sync_member_live(core, o->slot))
+        return false;
+    for (size_t i = 0; i < core->n_peers; i++)
+        if (core->peers[i].slot == o->slot) {
+            struct id128 self = sync_incarnation(o->core);
+            return id128_equal(&core->peers[i].incarnation, &self);
+        }
+    return false;
+}
+
+static void check_acks(struct sim *s, struct member *m, const struct waiting *w,
+                       const struct member *o)
+{
+    for (size_t i = 0; i < w->n_forms; i++) {
+        const struct form *f = &w->forms[i];
+        if (form_expired(s, f))
+            continue;
+        if (!covers(o, f))
+            sim_fail(s, "I1: member %d answers, and live member %d lacks %s SA %d", m->index,
+                     o->index, f->kind == RECORD_IKE ? "IKE" : "Child", f->fact);
+        else if (f->kind == RECORD_IKE && f->state == SA_INSTALLED && f->term.slot == m->slot &&
+                 !held_once(&o->ikes[f->fact], f))
+            sim_fail(s, "I6: member %d answers for IKE SA %d, overtaken at member %d before",
+                     m->index, f->fact, o->index);
+    }
+}
+
+/* Nobody else, long joined to us, speaks in a higher term. */
+static void check_owner(struct sim *s, struct member *m, int ike)
+{
+    const struct held_ike *held = &m->ikes[ike];
+    struct id128 self = sync_incarnation(m->core);
+
+    if (held->term.slot != m->slot || !id128_equal(&held->term.incarnation, &self))
+        sim_fail(s, "I6: member %d answers for IKE SA %d in another's term", m->index, ike);
+    for (size_t i = 0; i < s->n; i++) {
+        const struct member *o = &s->members[i];
+        const struct link *out = &s->links[m->index][i], *in = &s->links[i][m->index];
+        uint64_t then = s->now.mono_us - STEADY_US;
+        if (o == m || !o->core || !o->spoken[ike].speaks || s->now.mono_us < STEADY_US)
+            continue;
+        if (out->steady_us < then && in->steady_us < then && o->steady_us < then &&
+            m->steady_us < then && term_compare(&o->spoken[ike].rec->ike.term, &held->term) > 0)
+            sim_fail(s, "I6: members %d and %zu both speak for IKE SA %d", m->index, i, ike);
+    }
+}
+
+void check_plain_answer(struct sim *s, struct member *m, int ike)
+{
+    if (m->ikes[ike].state != SA_INSTALLED)
+        sim_fail(s, "I6: member %d answers for IKE SA %d, which is deleted here", m->index, ike);
+    check_owner(s, m, ike);
+}
+
+static void note_answer(struct sim *s, struct member *m, const struct waiting *w, bool timed_out)
+{
+    for (size_t i = 0; i < w->n_forms; i++) {
+        struct child_fact *f = &s->children[w->forms[i].fact];
+        if (w->forms[i].kind != RECORD_CHILD)
+            continue;
+        if (w->forms[i].state == SA_DELETED) {
+            f->gone |= !timed_out;
+            continue;
+        }
+        f->answered = true;
+        f->at_risk = !on_disk(s, m, &w->forms[i]);
+        for (size_t k = 0; !timed_out && k < s->n; k++)
+            if (waits_for(m, &s->members[k]))
+                f->acked_by[k] = s->members[k].life;
+        f->acked_by[m->index] = m->life;
+    }
+}
+
+void check_answer(struct sim *s, struct member *m, const struct waiting *w,
+                  const struct sync_effect *fx)
+{
+    if (fx->superseded) {
+        if (w->kind == WAIT_ANSWER)
+            sim_fail(s, "I6: member %d: a superseded answer leaves", m->index);
+        return;
+    }
+    check_owner(s, m, w->ike);
+    if (m->ikes[w->ike].state == SA_DELETED && w->answer.kind != ASK_DELETE_IKE)
+        sim_fail(s, "I6: member %d answers for IKE SA %d, deleted meanwhile", m->index, w->ike);
+    if (fx->timed_out && s->now.mono_us - w->put_us < BARRIER_MS * 1000ULL)
+        sim_fail(s, "I1: member %d: a barrier times out early", m->index);
+    for (size_t i = 0; !fx->timed_out && i < w->n_forms; i++)
+        if (!form_expired(s, &w->forms[i]) && !on_disk(s, m, &w->forms[i]))
+            sim_fail(s, "I1: member %d answers before its disk has %s SA %d", m->index,
+                     w->forms[i].kind == RECORD_IKE ? "IKE" : "Child", w->forms[i].fact);
+    for (size_t i = 0; !fx->timed_out && i < s->n; i++)
+        if (waits_for(m, &s->members[i]))
+            check_acks(s, m, w, &s->members[i]);
+    note_answer(s, m, w, fx->timed_out);
+}
+
+/* ---- I2: everywhere within T ---- */
+
+void check_put(struct sim *s, struct member *m, const struct waiting *w)
+{
+    struct due *d;
+
+    s->dues = sim_grow(s->dues, s->n_dues, &s->cap_dues, sizeof *s->dues);
+    d = &s->dues[s->n_dues];
+    memcpy(d->forms, w->forms, sizeof d->forms);
+    d->n_forms = w->n_forms;
+    d->put_us = s->now.mono_us;
+    sim_at(s, s->now.mono_us + DUE_MS * 1000ULL,
+           (struct event){
+               .kind = EV_DUE, .b = (uint8_t)m->index, .life = m->life, .id = s->n_dues++});
+}
+
+void check_due(struct sim *s, struct member *m, uint64_t id)
+{
+    const struct due *d = &s->dues[id];
+
+    if (m->steady_us > d->put_us)
+        return;
+    for (size_t i = 0; i < s->n; i++) {
+        const struct member *o = &s->members[i];
+        if (o == m || !o->core || o->steady_us > d->put_us ||
+            s->links[m->index][i].steady_us > d->put_us ||
+            s->links[i][m->index].steady_us > d->put_us)
+            continue;
+        for (size_t k = 0; k < d->n_forms; k++)
+            if (!form_expired(s, &d->forms[k]) && !covers(o, &d->forms[k]))
+                sim_fail(s, "I2: member %zu lacks %s SA %d of member %d after %d ms", i,
+                         d->forms[k].kind == RECORD_IKE ? "IKE" : "Child", d->forms[k].fact,
+                         m->index, DUE_MS);
+    }
+}
+
+/* ---- every step ---- */
+
+/* The vector is the ack: it never covers what is not installed. */
+static void check_vector(struct sim *s, struct member *m)
+{
+    const struct table *t = m->core->table;
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < table_origins(t); i++)
+        sum += table_origin_at(t, i)->seq;
+    if (sum == m->vector_sum)
+        return;
+    m->vector_sum = sum;
+    for (size_t i = 0; i < table_origins(t); i++) {
+        const struct origin *o = table_origin_at(t, i);
+        struct life *life = life_of(s, &o->id);
+        uint64_t *done = life ? &m->verified[life - s->lives] : NULL;
+        if (!life || o->seq > life->n_log) {
+            sim_fail(s, "I1: member %d acknowledges what was never numbered", m->index);
+            return;
+        }
+        for (; *done < o->seq; ++*done) {
+            const struct form *f = &life->log[*done];
+            if (!covers(m, f) && !form_expired(s, f))
+                sim_fail(s, "I1: member %d claims number %" PRIu64 " of life %zu, yet lacks %s SA %d",
+                         m->index, *done + 1, life - s->lives + 1,
+                         f->kind == RECORD_IKE ? "IKE" : "Child", f->fact);
+        }
+    }
+}
+
+/* Synced: all that a live member had before we started is here. */
+static void check_synced(struct sim *s, struct member *m)
+{
+    uint64_t started_us = s->lives[m->life - 1].started_us;
+
+    for (size_t i = 0; i < s->n; i++) {
+        const struct member *o = &s->members[i];
+        if (!waits_for(m, o))
+            continue;
+        for (size_t k = 0; k < s->n_children; k++) {
+            const struct held_child *theirs = &o->children[k];
+            if (fact_expired(s, s->children[k].not_after_ms))
+                continue;
+            if (theirs->state && theirs->since_us < started_us && m->children[k].state == 0)
+                sim_fail(s, "I10: member %d says it is synced, and lacks Child SA %zu of member %zu",
+                         m->index, k, i);
+            if (theirs->state == SA_DELETED && theirs->deleted_us < started_us &&
+                m->children[k].state == SA_INSTALLED)
+                sim_fail(s, "I3: member %d says it is synced, and has Child SA %zu, deleted at %zu",
+                         m->index, k, i);
+        }
+    }
+}
+
+static void check_bounds(struct sim *s, const struct member *m)
+{
+    const struct sync_core *core = m->core;
+
+    if (core->n_barriers != m->n_waiting)
+        sim_fail(s, "I11: member %d: %zu barriers for %zu answers", m->index, core->n_barriers,
+                 m->n_waiting);
+    if (core->n_unsent > 4 * (IKES_MAX + CHILDREN_MAX))
+        sim_fail(s, "I11: member %d: %zu records wait to be published", m->index, core->n_unsent);
+    if (table_origins(core->table) > s->n_lives + 1)
+        sim_fail(s, "I11: member %d: %zu origins", m->index, table_origins(core->table));
+    for (size_t i = 0; i < core->n_peers; i++)
+        if (core->peers[i].n_candidates > CANDIDATES_MAX || core->peers[i].n_retired > s->n_lives)
+            sim_fail(s, "I11: member %d: unbounded candidates", m->index);
+    for (size_t i = 0; i < SNAPSHOTS_MAX; i++)
+        if (core->snapshots[i].n > IKES_MAX + CHILDREN_MAX)
+            sim_fail(s, "I11: member %d: a snapshot of %zu", m->index, core->snapshots[i].n);
+}
+
+void check_step(struct sim *s, struct member *m)
+{
+    bool synced = sync_is_synced(m->core);
+
+    check_vector(s, m);
+    check_bounds(s, m);
+    if (synced && !m->was_synced) {
+        m->was_synced = true;
+        sim_note(s, "%d: synced", m->index);
+        check_synced(s, m);
+    }
+}
+
+void check_recovered(struct sim *s, struct member *m)
+{
+    for (size_t i = 0; i < m->disk.n_records; i++) {
+        const struct record *r = m->disk.records[i];
+        int fact = fact_of(s, r);
+        struct form f = form_of(r, fact);
+        if (!covers(m, &f) && !form_expired(s, &f))
+            sim_fail(s, "I10: member %d recovered without %s SA %d of its journal", m->index,
+                     r->kind == RECORD_IKE ? "IKE" : "Child", fact);
+    }
+}
+
+void check_epoch(struct sim *s, struct member *m, uint32_t epoch)
+{
+    struct life *own = &s->lives[m->life - 1];
+
+    for (size_t i = 0; i < s->n_lives; i++)
+        for (size_t k = 0; k < s->lives[i].n_epochs; k++)
+            if (s->lives[i].member == m->index && s->lives[i].epochs[k] == epoch)
+                sim_fail(s, "I4: epoch %u of member %d is used twice", epoch, m->index);
+    if (own->n_epochs == sizeof own->epochs / sizeof *own->epochs)
+        sim_fail(s, "I4: member %d takes epoch after epoch", m->index);
+    else
+        own->epochs[own->n_epochs++] = epoch;
+}
+
+/* ---- after the heal ---- */
+
+static const char *restless(struct sim *s, struct member *m)
+{
+    if (!m->core)
+        return "is down";
+    if (!sync_is_synced(m->core))
+        return "is not synced";
+    if (m->epoch == 0)
+        return "has no epoch";
+    for (size_t i = 0; i < s->n; i++)
+        if (!sync_member_live(m->core, s->members[i].slot))
+            return "does not hear all";
+    if (m->core->n_barriers)
+        return "has barriers waiting";
+    if (m->core->pull.active)
+        return "is pulling";
+    if (m->disk.n_queue)
+        return "has batches to write";
+    for (size_t i = 0; i < s->n_ikes; i++)
+        if (m->spoken[i].speaks && m->spoken[i].commit)
+            return "has an answer that will never leave";
+    return NULL;
+}
+
+bool check_agreed(struct sim *s)
+{
+    uint8_t first[32], other[32];
+
+    for (size_t i = 0; i < s->n_routers; i++)
+        if (s->routers[i].waiting)
+            return false;
+    for (size_t i = 0; i < s->n; i++) {
+        if (restless(s, &s->members[i]))
+            return false;
+        sync_digest(s->members[i].core, i ? other : first);
+        if (i && memcmp(first, other, sizeof first) != 0)
+            return false;
+    }
+    return true;
+}
+
+static void fail_different(struct sim *s, const struct member *a, const struct member *b)
+{
+    for (size_t k = 0; k < s->n_children; k++)
+        if (a->children[k].state != b->children[k].state ||
+            a->children[k].confirmed != b->children[k].confirmed ||
+            a->children[k].rekeyed != b->children[k].rekeyed)
+            sim_fail(s, "I8: members %d and %d disagree on Child SA %zu (%u and %u) %d ms after the heal",
+                     a->index, b->index, k, a->children[k].state, b->children[k].state,
+                     LIVENESS_MS);
+    for (size_t k = 0; k < s->n_ikes; k++)
+        if (a->ikes[k].state != b->ikes[k].state ||
+            !same_term(&a->ikes[k].term, &b->ikes[k].term) ||
+            a->ikes[k].revision != b->ikes[k].revision)
+            sim_fail(s, "I8: members %d and %d disagree on IKE SA %zu %d ms after the heal",
+                     a->index, b->index, k, LIVENESS_MS);
+}
+
+void check_why_not(struct sim *s)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        const char *why = restless(s, &s->members[i]);
+        if (why)
+            sim_fail(s, "I8: member %zu %s %d ms after the heal", i, why, LIVENESS_MS);
+    }
+    for (size_t i = 1; i < s->n; i++)
+        fail_different(s, &s->members[0], &s->members[i]);
+    sim_fail(s, "I8: digests differ, or a router waits, %d ms after the heal", LIVENESS_MS);
+}
+
+static void check_end_child(struct sim *s, size_t k)
+{
+    const struct child_fact *f = &s->children[k];
+    bool must = f->accepted && !f->at_risk && !f->deleted &&
+                !lineage_may_have_ended(s, f->lineage) && !fact_expired(s, f->not_after_ms);
+
+    for (size_t i = 0; i < s->n; i++) {
+        if (must && s->members[i].children[k].state != SA_INSTALLED)
+            sim_fail(s, "I6: Child SA %zu, which the router accepted, is lost at member %zu", k, i);
+        if (f->gone && s->members[i].children[k].state == SA_INSTALLED)
+            sim_fail(s, "I3: Child SA %zu, whose deletion was answered, is back at member %zu", k,
+                     i);
+    }
+}
+
+static void check_end_ike(struct sim *s, size_t k)
+{
+    const struct held_ike *held = &s->members[0].ikes[k];
+    int speakers = 0;
+
+    for (size_t i = 0; i < s->n; i++)
+        speakers += s->members[i].spoken[k].speaks;
+    if (fact_expired(s, s->ikes[k].not_after_ms))
+        return;
+    if (speakers > 1)
+        sim_fail(s, "I6: %d members speak for IKE SA %zu in the end", speakers, k);
+    if (held->state == SA_INSTALLED && speakers == 0)
+        sim_fail(s, "I6: nobody speaks for IKE SA %zu in the end", k);
+}
+
+void check_end(struct sim *s)
+{
+    for (size_t k = 0; k < s->n_children; k++)
+        check_end_child(s, k);
+    for (size_t k = 0; k < s->n_ikes; k++)
+        check_end_ike(s, k);
+}

@@ -1,0 +1,160 @@
+/* sim: plays histories of a cluster and says which of them went wrong.
+ *
+ *   sim [--seeds A-B] [--time S]   all of them, or as many as S seconds allow; the first that
+ *                                  fails ends it
+ *   sim --seed N [--trace]         one, told step by step
+ *   sim --hash ...                 a line per seed with the hash of its trace
+ *   sim --keep-going ...           counts failures, by what they say */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "proto/log.h"
+#include "tests/sim/sim.h"
+
+struct options {
+    uint64_t first, last;
+    double seconds; /* 0: no limit */
+    bool trace, hash, keep_going;
+};
+
+static void to_stdout(enum log_level level, const char *area, const char *text)
+{
+    (void)level;
+    printf("                %s: %s\n", area, text);
+}
+
+static void to_nowhere(enum log_level level, const char *area, const char *text)
+{
+    (void)level;
+    (void)area;
+    (void)text;
+}
+
+static double seconds_now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void add_up(struct totals *sum, const struct totals *t)
+{
+    sum->seeds++;
+    sum->events += t->events;
+    sum->steps += t->steps;
+    sum->frames += t->frames;
+    sum->answers += t->answers;
+    sum->timeouts += t->timeouts;
+    sum->superseded += t->superseded;
+    sum->adoptions += t->adoptions;
+    sum->resumed += t->resumed;
+    sum->crashes += t->crashes;
+    sum->pulls += t->pulls;
+    sum->children += t->children;
+    sum->virtual_ms += t->virtual_ms;
+    sum->heal_ms += t->heal_ms;
+    if (t->heal_ms > sum->heal_ms_max)
+        sum->heal_ms_max = t->heal_ms;
+}
+
+/* True when all is well. */
+static bool play(const struct options *o, struct sim *s, uint64_t seed, struct totals *sum)
+{
+    bool well;
+
+    s->tracing = o->trace;
+    sim_play(s, seed);
+    well = !s->failed;
+    s->totals.children = s->n_children;
+    add_up(sum, &s->totals);
+    if (o->hash)
+        printf("%llu %016llx\n", (unsigned long long)seed, (unsigned long long)s->trace);
+    if (!well)
+        printf("seed %llu: %s\n    replay: sim --seed %llu --trace\n", (unsigned long long)seed,
+               s->failure, (unsigned long long)seed);
+    sim_clear(s);
+    return well;
+}
+
+static void report(const struct totals *t, double seconds, uint64_t failed)
+{
+    double n = t->seeds ? (double)t->seeds : 1;
+
+    printf("%llu seeds, %llu failed, in %.1f s: %.0f seeds/s\n", (unsigned long long)t->seeds,
+           (unsigned long long)failed, seconds, (double)t->seeds / (seconds > 0 ? seconds : 1));
+    printf("a seed: %.1f virtual s, %.0f events, %.0f frames, %.1f answers, %.1f Child SAs, "
+           "%.1f crashes, %.1f pulls\n",
+           (double)t->virtual_ms / n / 1000, (double)t->events / n, (double)t->frames / n,
+           (double)t->answers / n, (double)t->children / n, (double)t->crashes / n,
+           (double)t->pulls / n);
+    printf("a seed: %.2f barriers timed out, %.2f superseded, %.2f IKE SAs adopted, %.2f taken up "
+           "again; agreed %.0f ms after the heal, at worst %llu\n",
+           (double)t->timeouts / n, (double)t->superseded / n, (double)t->adoptions / n,
+           (double)t->resumed / n, (double)t->heal_ms / n, (unsigned long long)t->heal_ms_max);
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: sim [--seeds A-B | --seed N] [--time S] [--trace] [--hash] "
+                    "[--keep-going]\n");
+    return 2;
+}
+
+static bool parse(int argc, char **argv, struct options *o)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        char *end = NULL;
+        if (strcmp(argv[i], "--trace") == 0) {
+            o->trace = true;
+        } else if (strcmp(argv[i], "--hash") == 0) {
+            o->hash = true;
+        } else if (strcmp(argv[i], "--keep-going") == 0) {
+            o->keep_going = true;
+        } else if (strcmp(argv[i], "--seed") == 0) {
+            o->first = o->last = strtoull(value, &end, 10);
+            i++;
+        } else if (strcmp(argv[i], "--time") == 0) {
+            o->seconds = strtod(value, &end);
+            i++;
+        } else if (strcmp(argv[i], "--seeds") == 0) {
+            o->first = strtoull(value, &end, 10);
+            if (end == value || *end != '-')
+                return false;
+            o->last = strtoull(end + 1, &end, 10);
+            i++;
+        } else {
+            return false;
+        }
+        if (end && (end == value || *end))
+            return false;
+    }
+    return o->first <= o->last;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.first = 1, .last = 1000};
+    struct sim *s = calloc(1, sizeof *s);
+    struct totals sum = {0};
+    uint64_t failed = 0;
+    double began = seconds_now();
+
+    if (!s || !parse(argc, argv, &o)) {
+        free(s);
+        return usage();
+    }
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    log_set_sink(o.trace ? to_stdout : to_nowhere);
+    for (uint64_t seed = o.first; seed <= o.last; seed++) {
+        failed += !play(&o, s, seed, &sum);
+        if ((failed && !o.keep_going) || (o.seconds > 0 && seconds_now() - began > o.seconds))
+            break;
+    }
+    report(&sum, seconds_now() - began, failed);
+    free(s);
+    return failed ? 1 : 0;
+}
