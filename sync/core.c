@@ -105,6 +105,7 @@ void sync_free(struct sync_core *core)
     peers_free(core);
     pull_free(core);
     barrier_free(core);
+    free(core->suspects);
     table_free(core->table);
     frame_box_free(core->box);
     free(core);
@@ -143,6 +144,7 @@ static void tick(struct sync_core *core)
     if (!core->recovered)
         return;
     log_expire(core);
+    log_orphans(core);
     pull_look_all(core);
 }
 

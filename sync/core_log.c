@@ -40,10 +40,12 @@ static struct entry *install(struct sync_core *core, struct record *r, bool jour
 }
 
 /* ---- a deleted lineage deletes its children ----
- * The rule is a function of the records here, so every member comes to the same and nothing
- * is published: a lineage is deleted when an IKE SA of it is deleted and none is installed
- * (an IKE rekey puts the new SA's record before it deletes the old one's, in one log, so the
- * children live on under the new one). The tombstone keeps the child's log position. */
+ * Whoever deletes an IKE SA deletes the children that it knows in the same group. A child made
+ * elsewhere meanwhile is an orphan: an IKE SA of its lineage is deleted and none is installed.
+ * That is judged on complete knowledge alone, because records come in any order: after an IKE
+ * rekey a pull may well bring the old SA's tombstone before the new SA's record. So a lineage is
+ * suspected first, looked at again a while later and only while nothing is lacking; then the
+ * tombstones go into our log like any other news. */
 
 static bool lineage_deleted(const struct sync_core *core, const struct id128 *lineage)
 {
@@ -69,25 +71,19 @@ static struct entry *installed_child(const struct sync_core *core, const struct 
     return e;
 }
 
-static void delete_children(struct sync_core *core, struct entry *changed)
+static void suspect_orphans(struct sync_core *core, const struct entry *changed)
 {
-    struct id128 lineage;
-    struct entry *child;
+    const struct id128 *lineage = record_lineage(changed->held->r);
 
-    if (!record_lineage(changed->held->r))
+    if (!lineage || !lineage_deleted(core, lineage) || !installed_child(core, lineage))
         return;
-    lineage = *record_lineage(changed->held->r);
-    if (!lineage_deleted(core, &lineage))
+    if (!array_room(&core->suspects, core->n_suspects, &core->cap_suspects,
+                    sizeof *core->suspects)) {
+        log_error("sync", "out of memory: Child SAs of a deleted IKE SA may stay");
         return;
-    while ((child = installed_child(core, &lineage)) != NULL) {
-        struct record *tombstone = record_clone(child->held->r);
-        if (!tombstone)
-            return;
-        tombstone->child.state = SA_DELETED;
-        record_normalise(tombstone);
-        if (!install(core, tombstone, true))
-            return;
     }
+    core->suspects[core->n_suspects++] =
+        (struct suspect){*lineage, core->now.mono_us + ms_us(ORPHAN_GRACE_MS)};
 }
 
 /* ---- our own log ---- */
@@ -138,7 +134,39 @@ static void join_in(struct sync_core *core, struct record *theirs, bool own, boo
     if (own)
         *group_start = false;
     if (e)
-        delete_children(core, e);
+        suspect_orphans(core, e);
+}
+
+static void delete_orphans(struct sync_core *core, const struct id128 *lineage)
+{
+    struct entry *child;
+    bool start = true;
+
+    if (!lineage_deleted(core, lineage))
+        return; /* its new IKE SA has come */
+    while ((child = installed_child(core, lineage)) != NULL) {
+        struct record *tombstone = record_clone(child->held->r);
+        if (!tombstone)
+            return;
+        tombstone->child.state = SA_DELETED;
+        record_normalise(tombstone);
+        if (!originate(core, tombstone, start))
+            return;
+        start = false;
+    }
+}
+
+void log_orphans(struct sync_core *core)
+{
+    size_t n = 0;
+
+    if (!core->synced || core->lacking_since_us || core->pull.active)
+        return;
+    while (n < core->n_suspects && core->suspects[n].due_us <= core->now.mono_us)
+        delete_orphans(core, &core->suspects[n++].lineage);
+    core->n_suspects -= n;
+    if (n)
+        memmove(core->suspects, core->suspects + n, core->n_suspects * sizeof *core->suspects);
 }
 
 void log_put(struct sync_core *core, struct record **group, size_t n, uint64_t barrier)
@@ -278,7 +306,7 @@ void log_recover(struct sync_core *core, struct sync_recovery *recovery)
         }
         e = install(core, r, false);
         if (e)
-            delete_children(core, e);
+            suspect_orphans(core, e);
     }
     recovery->n_records = 0;
     for (size_t i = 0; i < recovery->n_vector; i++) {
