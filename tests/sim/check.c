@@ -1,17 +1,41 @@
 /* The invariants of DESIGN, held against the truth. Everything here is cheap enough to run at
  * every step: what grows is looked at where it grew. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "sync/join.h"
 #include "tests/sim/sim.h"
 
 enum {
-    DUE_MS = 3500,     /* I2: T */
+    DUE_MS = 3500,       /* I2: T */
     STEADY_US = 1500000, /* I6: for so long nothing has stood between two members */
 };
 
 /* ---- forms ---- */
+
+static const char *kind_of(const struct form *f)
+{
+    return f->kind == RECORD_IKE ? "IKE" : "Child";
+}
+
+/* What a member lacks, for the sentence. */
+static const char *differs(const struct member *m, const struct form *f)
+{
+    static char text[128];
+    const struct held_child *c = &m->children[f->fact];
+    const struct held_ike *i = &m->ikes[f->fact];
+
+    if (f->kind == RECORD_CHILD)
+        snprintf(text, sizeof text, "Child SA %d (has state %u%s%s, not %u%s%s)", f->fact, c->state,
+                 c->confirmed ? " confirmed" : "", c->rekeyed ? " rekeyed" : "", f->state,
+                 f->confirmed ? " confirmed" : "", f->rekeyed ? " rekeyed" : "");
+    else
+        snprintf(text, sizeof text, "IKE SA %d (has state %u term %llu.%u, not %u %llu.%u)",
+                 f->fact, i->state, (unsigned long long)i->term.number, i->revision, f->state,
+                 (unsigned long long)f->term.number, f->revision);
+    return text;
+}
 
 static bool same_term(const struct term *a, const struct term *b)
 {
@@ -55,7 +79,8 @@ static bool on_disk(const struct sim *s, const struct member *m, const struct fo
     if (f->kind == RECORD_CHILD)
         return r->child.state >= f->state && r->child.confirmed >= f->confirmed;
     order = term_compare(&r->ike.term, &f->term);
-    return r->ike.state >= f->state && (order > 0 || (order == 0 && r->ike.revision >= f->revision));
+    return r->ike.state >= f->state &&
+           (order > 0 || (order == 0 && r->ike.revision >= f->revision));
 }
 
 static bool held_once(const struct held_ike *i, const struct form *f)
@@ -100,8 +125,7 @@ static void check_ike(struct sim *s, struct member *m, const struct record *r, i
 
     if (held->state > r->ike.state)
         sim_fail(s, "I3: IKE SA %d rose from the dead at member %d", fact, m->index);
-    if (held->state && r->ike.state == SA_INSTALLED &&
-        term_compare(&held->term, &r->ike.term) > 0)
+    if (held->state && r->ike.state == SA_INSTALLED && term_compare(&held->term, &r->ike.term) > 0)
         sim_fail(s, "I6: IKE SA %d fell back to an older term at member %d", fact, m->index);
     held->state = r->ike.state;
     held->term = r->ike.term;
@@ -160,8 +184,7 @@ static void check_log(struct sim *s, struct member *m, const struct record *r, i
 
 void check_record(struct sim *s, struct member *m, const struct record *r, int fact)
 {
-    if (record_state(r) == SA_INSTALLED &&
-        record_not_after_ms(r) <= member_now(s, m).wall_ms)
+    if (record_state(r) == SA_INSTALLED && record_not_after_ms(r) <= member_now(s, m).wall_ms)
         sim_fail(s, "I3: member %d installed an expired SA", m->index);
     check_log(s, m, r, fact);
     if (r->kind == RECORD_IKE)
@@ -194,8 +217,8 @@ static void check_acks(struct sim *s, struct member *m, const struct waiting *w,
         if (form_expired(s, f))
             continue;
         if (!covers(o, f))
-            sim_fail(s, "I1: member %d answers, and live member %d lacks %s SA %d", m->index,
-                     o->index, f->kind == RECORD_IKE ? "IKE" : "Child", f->fact);
+            sim_fail(s, "I1: member %d answers, and live member %d lacks %s", m->index, o->index,
+                     differs(o, f));
         else if (f->kind == RECORD_IKE && f->state == SA_INSTALLED && f->term.slot == m->slot &&
                  !held_once(&o->ikes[f->fact], f))
             sim_fail(s, "I6: member %d answers for IKE SA %d, overtaken at member %d before",
@@ -265,7 +288,7 @@ void check_answer(struct sim *s, struct member *m, const struct waiting *w,
     for (size_t i = 0; !fx->timed_out && i < w->n_forms; i++)
         if (!form_expired(s, &w->forms[i]) && !on_disk(s, m, &w->forms[i]))
             sim_fail(s, "I1: member %d answers before its disk has %s SA %d", m->index,
-                     w->forms[i].kind == RECORD_IKE ? "IKE" : "Child", w->forms[i].fact);
+                     kind_of(&w->forms[i]), w->forms[i].fact);
     for (size_t i = 0; !fx->timed_out && i < s->n; i++)
         if (waits_for(m, &s->members[i]))
             check_acks(s, m, w, &s->members[i]);
@@ -283,9 +306,9 @@ void check_put(struct sim *s, struct member *m, const struct waiting *w)
     memcpy(d->forms, w->forms, sizeof d->forms);
     d->n_forms = w->n_forms;
     d->put_us = s->now.mono_us;
-    sim_at(s, s->now.mono_us + DUE_MS * 1000ULL,
-           (struct event){
-               .kind = EV_DUE, .b = (uint8_t)m->index, .life = m->life, .id = s->n_dues++});
+    sim_at(
+        s, s->now.mono_us + DUE_MS * 1000ULL,
+        (struct event){.kind = EV_DUE, .b = (uint8_t)m->index, .life = m->life, .id = s->n_dues++});
 }
 
 void check_due(struct sim *s, struct member *m, uint64_t id)
@@ -302,9 +325,8 @@ void check_due(struct sim *s, struct member *m, uint64_t id)
             continue;
         for (size_t k = 0; k < d->n_forms; k++)
             if (!form_expired(s, &d->forms[k]) && !covers(o, &d->forms[k]))
-                sim_fail(s, "I2: member %zu lacks %s SA %d of member %d after %d ms", i,
-                         d->forms[k].kind == RECORD_IKE ? "IKE" : "Child", d->forms[k].fact,
-                         m->index, DUE_MS);
+                sim_fail(s, "I2: member %zu lacks %s of member %d after %d ms", i,
+                         differs(o, &d->forms[k]), m->index, DUE_MS);
     }
 }
 
@@ -332,9 +354,8 @@ static void check_vector(struct sim *s, struct member *m)
         for (; *done < o->seq; ++*done) {
             const struct form *f = &life->log[*done];
             if (!covers(m, f) && !form_expired(s, f))
-                sim_fail(s, "I1: member %d claims number %" PRIu64 " of life %zu, yet lacks %s SA %d",
-                         m->index, *done + 1, life - s->lives + 1,
-                         f->kind == RECORD_IKE ? "IKE" : "Child", f->fact);
+                sim_fail(s, "I1: member %d claims number %" PRIu64 " of life %zu, yet lacks %s",
+                         m->index, *done + 1, life - s->lives + 1, differs(m, f));
         }
     }
 }
@@ -353,7 +374,8 @@ static void check_synced(struct sim *s, struct member *m)
             if (fact_expired(s, s->children[k].not_after_ms))
                 continue;
             if (theirs->state && theirs->since_us < started_us && m->children[k].state == 0)
-                sim_fail(s, "I10: member %d says it is synced, and lacks Child SA %zu of member %zu",
+                sim_fail(s,
+                         "I10: member %d says it is synced, and lacks Child SA %zu of member %zu",
                          m->index, k, i);
             if (theirs->state == SA_DELETED && theirs->deleted_us < started_us &&
                 m->children[k].state == SA_INSTALLED)
@@ -402,8 +424,8 @@ void check_recovered(struct sim *s, struct member *m)
         int fact = fact_of(s, r);
         struct form f = form_of(r, fact);
         if (!covers(m, &f) && !form_expired(s, &f))
-            sim_fail(s, "I10: member %d recovered without %s SA %d of its journal", m->index,
-                     r->kind == RECORD_IKE ? "IKE" : "Child", fact);
+            sim_fail(s, "I10: member %d recovered without %s, which its journal has", m->index,
+                     differs(m, &f));
     }
 }
 
@@ -469,9 +491,10 @@ static void fail_different(struct sim *s, const struct member *a, const struct m
         if (a->children[k].state != b->children[k].state ||
             a->children[k].confirmed != b->children[k].confirmed ||
             a->children[k].rekeyed != b->children[k].rekeyed)
-            sim_fail(s, "I8: members %d and %d disagree on Child SA %zu (%u and %u) %d ms after the heal",
-                     a->index, b->index, k, a->children[k].state, b->children[k].state,
-                     LIVENESS_MS);
+            sim_fail(
+                s,
+                "I8: members %d and %d disagree on Child SA %zu (%u and %u) %d ms after the heal",
+                a->index, b->index, k, a->children[k].state, b->children[k].state, LIVENESS_MS);
     for (size_t k = 0; k < s->n_ikes; k++)
         if (a->ikes[k].state != b->ikes[k].state ||
             !same_term(&a->ikes[k].term, &b->ikes[k].term) ||

@@ -111,8 +111,7 @@ void disk_tell(struct sim *s, struct member *m)
 {
     struct disk *d = &m->disk;
     bool failing = d->failing && d->n_busy;
-    struct sync_event ev = {
-        .kind = SYNC_EV_JOURNALED, .ticket = d->durable, .failed = failing};
+    struct sync_event ev = {.kind = SYNC_EV_JOURNALED, .ticket = d->durable, .failed = failing};
 
     if (d->durable <= d->told && failing == d->told_failing)
         return;

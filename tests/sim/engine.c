@@ -76,8 +76,7 @@ static void restore(struct sim *s, struct member *m, int ike)
     sp->rec = record_clone(r);
     for (size_t i = (size_t)ike + 1; i < s->n_ikes; i++) {
         const struct record *newer = ike_at(s, m, (int)i);
-        if (s->ikes[i].lineage == s->ikes[ike].lineage && newer &&
-            newer->ike.state == SA_INSTALLED)
+        if (s->ikes[i].lineage == s->ikes[ike].lineage && newer && newer->ike.state == SA_INSTALLED)
             sp->rekeyed = true;
     }
     for (size_t i = 0; !sp->rekeyed && i < s->n_children; i++)
@@ -285,8 +284,7 @@ static void answer_new(struct sim *s, struct member *m, const struct ask *ask)
             add_tombstone(&g, old);
         }
     }
-    sim_note(s, "%d: makes IKE SA %d with Child SA %d", m->index, answer.new_ike,
-             answer.new_child);
+    sim_note(s, "%d: makes IKE SA %d with Child SA %d", m->index, answer.new_ike, answer.new_child);
     commit(s, m, &g, answer.new_ike, &answer);
 }
 
@@ -328,8 +326,7 @@ static void answer_delete_child(struct sim *s, struct member *m, const struct as
 {
     struct spoken *sp = &m->spoken[answer->ike];
 
-    if (answer->child < 0 || !includes(sp, answer->child) ||
-        !installed_child(s, m, answer->child))
+    if (answer->child < 0 || !includes(sp, answer->child) || !installed_child(s, m, answer->child))
         return;
     add_tombstone(g, sync_find_child(m->core, s->children[answer->child].spi_in));
     add_clone(g, sp->rec);
@@ -476,7 +473,8 @@ void engine_datagram(struct sim *s, struct member *m, const struct ask *ask, boo
     if (!r)
         return;
     if (r->ike.state == SA_DELETED) {
-        if (ask->kind == ASK_DELETE_IKE && s->ikes[ask->ike].deleted && !m->spoken[ask->ike].speaks) {
+        if (ask->kind == ASK_DELETE_IKE && s->ikes[ask->ike].deleted &&
+            !m->spoken[ask->ike].speaks) {
             struct ask answer = *ask;
             answer.new_ike = answer.new_child = -1;
             send_answer(s, &answer); /* the tombstone kept the last answer */

@@ -11,7 +11,7 @@ enum fault {
     FAULT_ONE_WAY, /* one direction of one pair */
     FAULT_DISK_SLOW,
     FAULT_DISK_FULL,
-    FAULT_NOISE, /* links become lossy, late, doubling */
+    FAULT_NOISE,  /* links become lossy, late, doubling */
     FAULT_DOUBLE, /* crash of one within the restart of another */
     FAULT_BLINK,  /* a pair is cut for a moment: one frame or two are lost */
     FAULTS,

@@ -154,9 +154,8 @@ void member_start(struct sim *s, struct member *m)
     m->core = sync_new(&config, &rng, member_now(s, m));
     if (!m->core)
         abort();
-    s->lives[s->n_lives] = (struct life){.incarnation = sync_incarnation(m->core),
-                                         .member = m->index,
-                                         .started_us = s->now.mono_us};
+    s->lives[s->n_lives] = (struct life){
+        .incarnation = sync_incarnation(m->core), .member = m->index, .started_us = s->now.mono_us};
     m->life = (uint32_t)++s->n_lives;
     m->steady_us = s->now.mono_us;
     disk_recovery(s, m, &recovery);

@@ -6,8 +6,8 @@
 #include "tests/sim/sim.h"
 
 enum {
-    REFUSED_US = 3000,   /* the other's port is closed: the transport says so soon */
-    TIMEOUT_US = 1000000, /* what the nng transport gives a request */
+    REFUSED_US = 3000,     /* the other's port is closed: the transport says so soon */
+    TIMEOUT_US = 1000000,  /* what the nng transport gives a request */
     SILENT_PERMILLE = 100, /* failures that are never reported */
 };
 

@@ -9,8 +9,7 @@ enum { TRIES_MAX = 9, RETRY_US = 150000 };
 
 static void wake_up(struct sim *s, int router, uint64_t after_us)
 {
-    sim_at(s, s->now.mono_us + after_us,
-           (struct event){.kind = EV_ROUTER, .a = (uint8_t)router});
+    sim_at(s, s->now.mono_us + after_us, (struct event){.kind = EV_ROUTER, .a = (uint8_t)router});
 }
 
 void router_begin(struct sim *s)
@@ -134,8 +133,9 @@ static void send_traffic(struct sim *s, const struct router *r)
     int child = some_child(s, r);
 
     if (child >= 0)
-        sim_at(s, s->now.mono_us + between(s, 300, 3000),
-               (struct event){.kind = EV_TRAFFIC, .b = (uint8_t)any_member(s), .id = (uint64_t)child});
+        sim_at(
+            s, s->now.mono_us + between(s, 300, 3000),
+            (struct event){.kind = EV_TRAFFIC, .b = (uint8_t)any_member(s), .id = (uint64_t)child});
 }
 
 void router_timer(struct sim *s, int router)

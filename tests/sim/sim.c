@@ -9,8 +9,8 @@
 #include "tests/unit/sync/samples.h"
 
 enum {
-    POLL_US = 20000,   /* how often a healed cluster is asked whether it agrees */
-    STEADY_MS = 300,   /* and for how long it must */
+    POLL_US = 20000,     /* how often a healed cluster is asked whether it agrees */
+    STEADY_MS = 300,     /* and for how long it must */
     EVENTS_MAX = 400000, /* of one history: more is a storm */
 };
 

@@ -39,7 +39,7 @@ enum {
 /* ---- chance ---- */
 struct sim;
 uint64_t sim_random(struct sim *s);
-uint32_t below(struct sim *s, uint32_t n);             /* 0..n-1 */
+uint32_t below(struct sim *s, uint32_t n);               /* 0..n-1 */
 uint32_t between(struct sim *s, uint32_t a, uint32_t b); /* a..b */
 bool chance(struct sim *s, uint32_t permille);
 
@@ -115,15 +115,15 @@ struct ike_fact {
 
 struct child_fact {
     uint32_t spi_in;
-    int ike;           /* that made it */
+    int ike; /* that made it */
     int lineage;
-    int replaces;      /* child, or -1 */
+    int replaces; /* child, or -1 */
     int64_t not_after_ms;
-    bool answered;     /* its answer left */
-    bool accepted;     /* ... and arrived */
-    bool at_risk;      /* it left by time-out before our disk had the record */
-    bool deleted;      /* a tombstone was put somewhere */
-    bool gone;         /* its deletion was answered past a full barrier */
+    bool answered;                  /* its answer left */
+    bool accepted;                  /* ... and arrived */
+    bool at_risk;                   /* it left by time-out before our disk had the record */
+    bool deleted;                   /* a tombstone was put somewhere */
+    bool gone;                      /* its deletion was answered past a full barrier */
     uint32_t acked_by[MEMBERS_MAX]; /* lives that the barrier of its answer waited for */
 };
 
@@ -255,13 +255,13 @@ struct due { /* a put, and when: it must be everywhere a while later */
     uint64_t put_us;
 };
 
-struct plan { /* what this seed's history is made of */
+struct plan {                      /* what this seed's history is made of */
     uint64_t trouble_us, quiet_us; /* when the trouble ends; when routers fall silent */
     uint32_t fault_every_us;
-    uint32_t turn_us;      /* how long a loop turn gathers events; 0: none */
-    uint32_t lifetime_ms;  /* of SAs */
-    uint32_t kinds;        /* bits of enum fault */
-    bool ordered;          /* frames of a pair keep their order, as over TCP */
+    uint32_t turn_us;     /* how long a loop turn gathers events; 0: none */
+    uint32_t lifetime_ms; /* of SAs */
+    uint32_t kinds;       /* bits of enum fault */
+    bool ordered;         /* frames of a pair keep their order, as over TCP */
 };
 
 struct totals {
