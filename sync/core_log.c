@@ -42,10 +42,10 @@ static struct entry *install(struct sync_core *core, struct record *r, bool jour
 /* ---- a deleted lineage deletes its children ----
  * Whoever deletes an IKE SA deletes the children that it knows in the same group. A child made
  * elsewhere meanwhile is an orphan: an IKE SA of its lineage is deleted and none is installed.
- * That is judged on complete knowledge alone, because records come in any order: after an IKE
- * rekey a pull may well bring the old SA's tombstone before the new SA's record. So a lineage is
- * suspected first, looked at again a while later and only while nothing is lacking; then the
- * tombstones go into our log like any other news. */
+ * Its own deleter judges that at once; others on complete knowledge alone, because records come in
+ * any order: after an IKE rekey a pull may well bring the old SA's tombstone before the new SA's
+ * record. So a lineage is suspected first, looked at again a while later and only while nothing is
+ * lacking; then the tombstones go into our log like any other news. */
 
 static bool lineage_deleted(const struct sync_core *core, const struct id128 *lineage)
 {
@@ -104,6 +104,24 @@ static struct entry *originate(struct sync_core *core, struct record *r, bool gr
     return e;
 }
 
+static void delete_orphans(struct sync_core *core, const struct id128 *lineage, bool start)
+{
+    struct entry *child;
+
+    if (!lineage_deleted(core, lineage))
+        return; /* its new IKE SA has come */
+    while ((child = installed_child(core, lineage)) != NULL) {
+        struct record *tombstone = record_clone(child->held->r);
+        if (!tombstone)
+            return;
+        tombstone->child.state = SA_DELETED;
+        record_normalise(tombstone);
+        if (!originate(core, tombstone, start))
+            return;
+        start = false;
+    }
+}
+
 /* Joins `theirs` (taken) with what is here. The result, when it is not ours already, is put
  * under `theirs`' own position, or under a new one of ours if `own` or if it is a third. */
 static void join_in(struct sync_core *core, struct record *theirs, bool own, bool *group_start)
@@ -133,26 +151,13 @@ static void join_in(struct sync_core *core, struct record *theirs, bool own, boo
     }
     if (own)
         *group_start = false;
-    if (e)
+    if (!e)
+        return;
+    if (own && e->held->r->kind == RECORD_IKE) { /* who deletes it knows its successor */
+        struct id128 lineage = *record_lineage(e->held->r);
+        delete_orphans(core, &lineage, false);
+    } else {
         suspect_orphans(core, e);
-}
-
-static void delete_orphans(struct sync_core *core, const struct id128 *lineage)
-{
-    struct entry *child;
-    bool start = true;
-
-    if (!lineage_deleted(core, lineage))
-        return; /* its new IKE SA has come */
-    while ((child = installed_child(core, lineage)) != NULL) {
-        struct record *tombstone = record_clone(child->held->r);
-        if (!tombstone)
-            return;
-        tombstone->child.state = SA_DELETED;
-        record_normalise(tombstone);
-        if (!originate(core, tombstone, start))
-            return;
-        start = false;
     }
 }
 
@@ -163,7 +168,7 @@ void log_orphans(struct sync_core *core)
     if (!core->synced || core->lacking_since_us || core->pull.active)
         return;
     while (n < core->n_suspects && core->suspects[n].due_us <= core->now.mono_us)
-        delete_orphans(core, &core->suspects[n++].lineage);
+        delete_orphans(core, &core->suspects[n++].lineage, true);
     core->n_suspects -= n;
     if (n)
         memmove(core->suspects, core->suspects + n, core->n_suspects * sizeof *core->suspects);

@@ -458,10 +458,15 @@ static const char *restless(struct sim *s, struct member *m)
             return "does not hear all";
     if (m->core->n_barriers)
         return "has barriers waiting";
+    if (!m->resume_begun)
+        return "has not taken up its IKE SAs";
     if (m->core->pull.active)
         return "is pulling";
     if (m->disk.n_queue)
         return "has batches to write";
+    for (size_t i = 0; i < s->n_ikes; i++)
+        if (m->to_resume[i])
+            return "has IKE SAs to take up";
     for (size_t i = 0; i < s->n_ikes; i++)
         if (m->spoken[i].speaks && m->spoken[i].commit)
             return "has an answer that will never leave";

@@ -282,6 +282,7 @@ static void answer_new(struct sim *s, struct member *m, const struct ask *ask)
             g.n < GROUP_MAX) {
             s->ikes[i].ended = true;
             add_tombstone(&g, old);
+            hush(&m->spoken[i]);
         }
     }
     sim_note(s, "%d: makes IKE SA %d with Child SA %d", m->index, answer.new_ike, answer.new_child);

@@ -192,8 +192,6 @@ void fault_heal(struct sim *s)
         m->disk.failing = false;
         if (m->core && m->draining)
             member_stop(s, m);
-        if (m->paused_until_us > s->now.mono_us)
-            m->paused_until_us = s->now.mono_us;
         if (!m->core)
             member_start(s, m);
     }
