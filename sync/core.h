@@ -5,8 +5,13 @@
 
 #include "proto/codec.h"
 #include "sync/frame.h"
+#include "sync/mutant.h"
 #include "sync/records.h"
 #include "sync/sync.h"
+
+#ifndef SYNC_PAGE_BYTES /* tests make pages small */
+#define SYNC_PAGE_BYTES (96 * 1024)
+#endif
 
 enum {
     ANNOUNCE_EVERY_MS = 100,  /* at the latest */
@@ -18,10 +23,10 @@ enum {
     PULL_IDLE_MS = 500,       /* after one that brought nothing */
     SNAPSHOT_IDLE_MS = 5000,
     SNAPSHOTS_MAX = 4,
-    PAGE_BYTES = 96 * 1024,      /* of records in a pull page or an Update */
-    CANDIDATES_MAX = 4,          /* unproven incarnations remembered per member */
-    UNSYNCED_MS = 1000,          /* lacking something for so long ends being synced */
-    ENDPOINT_KEEP_MS = 86400000, /* an endpoint record whose Child SA is unknown */
+    PAGE_BYTES = SYNC_PAGE_BYTES, /* of records in a pull page or an Update */
+    CANDIDATES_MAX = 4,           /* unproven incarnations remembered per member */
+    UNSYNCED_MS = 1000,           /* lacking something for so long ends being synced */
+    ENDPOINT_KEEP_MS = 86400000,  /* an endpoint record whose Child SA is unknown */
     EPOCH_RAISE_EVERY_MS = 1000,
     ORPHAN_GRACE_MS = 2000,        /* before a Child SA is deleted because its IKE SAs are */
     REFUSAL_TOLD_EVERY_MS = 60000, /* a log line per reason */

@@ -33,7 +33,7 @@ struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *
 void barrier_ack(const struct sync_core *core, struct peer *p)
 {
     if (p->announced && p->pending_ack > p->acked &&
-        log_applied(core, &p->incarnation) >= p->pending_head)
+        (MUTANT(ACK_HEAD) || log_applied(core, &p->incarnation) >= p->pending_head))
         p->acked = p->pending_ack;
 }
 
@@ -83,9 +83,9 @@ static bool finish(struct sync_core *core, const struct barrier *b, bool timed_o
 /* Where it stands, told if that is the end; true when it is. */
 static bool judge(struct sync_core *core, const struct barrier *b, uint64_t all_acked)
 {
-    if (overtaken(core, b))
+    if (!MUTANT(FENCE) && overtaken(core, b))
         return finish(core, b, false, true);
-    if (b->ticket <= core->journaled && b->seq <= all_acked)
+    if ((MUTANT(FSYNC) || b->ticket <= core->journaled) && (MUTANT(ACKS) || b->seq <= all_acked))
         return finish(core, b, false, false);
     if (since_us(core, b->started_us) >= ms_us(core->config.barrier_timeout_ms))
         return finish(core, b, true, false);

@@ -60,7 +60,7 @@ static uint32_t wanted(const struct sync_core *core)
         /* A journal that knows our past speaks for itself; an empty one must ask around. */
         if (core->journal_empty && core->n_peers && !core->synced)
             return 0;
-        return seen + 1;
+        return MUTANT(EPOCH) && seen ? seen : seen + 1;
     }
     /* Others remember more than our journal did (it was rolled back): move past it. */
     if (seen > core->epoch && since_us(core, core->epoch_asked_us) >= ms_us(EPOCH_RAISE_EVERY_MS))

@@ -12,6 +12,8 @@ static int64_t expiry_of(const struct sync_core *core, const struct record *r)
 {
     const struct entry *child;
 
+    if (MUTANT(TOMBSTONE) && record_state(r) == SA_DELETED)
+        return core->now.wall_ms + 50;
     if (r->kind != RECORD_ENDPOINT)
         return record_not_after_ms(r);
     child = table_find(core->table, RECORD_CHILD, r->endpoint.spi_in);
@@ -20,7 +22,7 @@ static int64_t expiry_of(const struct sync_core *core, const struct record *r)
 
 static bool expired(const struct sync_core *core, const struct record *r)
 {
-    return record_not_after_ms(r) <= core->now.wall_ms;
+    return record_not_after_ms(r) <= core->now.wall_ms && !MUTANT(EXPIRED);
 }
 
 /* Puts a record into the table and tells node and journal. Takes r; NULL: no memory. */
@@ -142,11 +144,12 @@ static void join_in(struct sync_core *core, struct record *theirs, bool own, boo
         record_free(theirs);
         return;
     case JOIN_THEIRS:
-        e = own ? originate(core, theirs, *group_start) : install(core, theirs, true);
+        e = own ? originate(core, theirs, *group_start) : install(core, theirs, !MUTANT(JOURNAL));
         break;
     case JOIN_BOTH:
         record_free(theirs);
-        e = originate(core, joined, own ? *group_start : true);
+        e = MUTANT(REORIGINATE) ? install(core, joined, true)
+                                : originate(core, joined, own ? *group_start : true);
         break;
     }
     if (own)
@@ -165,9 +168,10 @@ void log_orphans(struct sync_core *core)
 {
     size_t n = 0;
 
-    if (!core->synced || core->lacking_since_us || core->pull.active)
+    if ((!core->synced || core->lacking_since_us || core->pull.active) && !MUTANT(ORPHAN))
         return;
-    while (n < core->n_suspects && core->suspects[n].due_us <= core->now.mono_us)
+    while (n < core->n_suspects &&
+           (MUTANT(ORPHAN) || core->suspects[n].due_us <= core->now.mono_us))
         delete_orphans(core, &core->suspects[n++].lineage, true);
     core->n_suspects -= n;
     if (n)

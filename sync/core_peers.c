@@ -244,7 +244,7 @@ static enum frame_refusal take(struct sync_core *core, struct slice bytes,
     }
     if (!believed_as(p, &h->incarnation)) {
         note_candidate(core, p, &h->incarnation);
-        if (names_us(core, m))
+        if (names_us(core, m) || MUTANT(NAMED))
             believe(core, p, h);
         if (!believed_as(p, &h->incarnation)) {
             codec_message_free(m);

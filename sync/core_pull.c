@@ -19,7 +19,7 @@ void pull_look(struct sync_core *core, struct peer *p)
     if (!p->announced)
         return;
     log = table_origin_find(core->table, &p->incarnation);
-    if (p->says.head > (log ? log->seq : 0) || (log && log->n_ahead)) {
+    if (!MUTANT(GAP) && (p->says.head > (log ? log->seq : 0) || (log && log->n_ahead))) {
         p->lack.direct = true;
         p->lack.entries++;
     }
@@ -139,6 +139,8 @@ void pull_page(struct sync_core *core, struct codec_pull_reply *page)
         page->records[i] = NULL;
     }
     page->n_records = 0;
+    for (size_t i = 0; MUTANT(LAST_PAGE) && i < page->n_vector; i++)
+        (void)log_covered(core, &page->vector[i]);
     if (page->more && page->next_cursor > core->pull.cursor) {
         core->pull.snapshot = page->snapshot;
         core->pull.cursor = page->next_cursor;
@@ -257,7 +259,7 @@ static void fill_page(const struct snapshot *s, uint64_t cursor, struct codec_pu
     page->snapshot = s->id;
     page->next_cursor = at;
     page->more = at < s->n;
-    if (!page->more) {
+    if (!page->more || MUTANT(LAST_PAGE)) {
         page->vector = s->vector;
         page->n_vector = s->n_vector;
     }
@@ -275,6 +277,10 @@ void pull_answer(struct sync_core *core, struct peer *from, const struct codec_p
         /* A record takes more than 64 bytes of a page. */
         m.pull_reply.records = calloc(PAGE_BYTES / 64, sizeof(struct record *));
         s->used_us = core->now.mono_us;
+        if (MUTANT(SNAPSHOT)) { /* a vector younger than the records */
+            free(s->vector);
+            s->vector = log_vector(core, &s->n_vector);
+        }
         if (m.pull_reply.records)
             fill_page(s, q->cursor, &m.pull_reply);
     }
@@ -307,7 +313,7 @@ static bool covers_all(const struct sync_core *core)
         const struct peer *p = &core->peers[i];
         if (!peer_live(core, p))
             continue;
-        if (!p->announced || p->lack.entries)
+        if (!p->announced || (p->lack.entries && !MUTANT(SYNCED)))
             return false;
         heard++;
     }

@@ -4,6 +4,7 @@
 
 #include "proto/codec.h"
 #include "proto/err.h"
+#include "sync/mutant.h"
 
 uint64_t record_key(const struct record *r)
 {
@@ -141,7 +142,7 @@ static int winner_of(const struct record *a, const struct record *b)
     int order = 0;
 
     if (a->kind == RECORD_IKE) {
-        order = term_compare(&a->ike.term, &b->ike.term);
+        order = MUTANT(TERM_WINS) ? 0 : term_compare(&a->ike.term, &b->ike.term);
         if (order == 0 && a->ike.revision != b->ike.revision)
             order = a->ike.revision > b->ike.revision ? 1 : -1;
     } else if (a->kind == RECORD_CHILD) {
@@ -169,8 +170,8 @@ static void raise_from(struct record *r, const struct record *other)
         struct child_record *x = &r->child;
         const struct child_record *y = &other->child;
         if (x->state != y->state || child_clash(x, y))
-            x->state = SA_DELETED;
-        x->confirmed |= y->confirmed;
+            x->state = MUTANT(DELETE_WINS) ? SA_INSTALLED : SA_DELETED;
+        x->confirmed = MUTANT(FLAGS_RISE) ? false : x->confirmed | y->confirmed;
         x->rekeyed |= y->rekeyed;
         x->not_after_ms = max_i64(x->not_after_ms, y->not_after_ms);
     }

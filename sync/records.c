@@ -6,6 +6,7 @@
 #include "proto/crypto.h"
 #include "proto/err.h"
 #include "sync/join.h"
+#include "sync/mutant.h"
 
 enum {
     FIRST_BUCKETS = 256, /* a power of two */
@@ -260,7 +261,7 @@ bool origin_note(struct origin *o, uint64_t first, uint64_t last)
 {
     size_t at = 0;
 
-    if (first <= o->seq + 1) {
+    if (first <= o->seq + 1 || MUTANT(CONTIGUOUS)) {
         origin_raise(o, last);
         return false;
     }

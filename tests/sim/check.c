@@ -253,6 +253,20 @@ void check_plain_answer(struct sim *s, struct member *m, int ike)
     check_owner(s, m, ike);
 }
 
+/* A barrier passes only while its terms stand. */
+void check_fence(struct sim *s, struct member *m, const struct waiting *w,
+                 const struct sync_effect *fx)
+{
+    for (size_t i = 0; !fx->superseded && i < w->n_forms; i++) {
+        const struct form *f = &w->forms[i];
+        const struct held_ike *held = &m->ikes[f->fact];
+        if (f->kind == RECORD_IKE && !form_expired(s, f) &&
+            (held->state > f->state || !same_term(&held->term, &f->term)))
+            sim_fail(s, "I6: member %d: a barrier passes, and IKE SA %d is another's or deleted",
+                     m->index, f->fact);
+    }
+}
+
 static void note_answer(struct sim *s, struct member *m, const struct waiting *w, bool timed_out)
 {
     for (size_t i = 0; i < w->n_forms; i++) {

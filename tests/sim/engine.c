@@ -553,6 +553,7 @@ void engine_barrier(struct sim *s, struct member *m, const struct sync_effect *f
     sim_note(s, "%d: barrier over for IKE SA %d%s%s after %llu ms", m->index, w.ike,
              fx->timed_out ? ", timed out" : "", fx->superseded ? ", superseded" : "",
              (unsigned long long)fx->barrier_us / 1000);
+    check_fence(s, m, &w, fx);
     past_barrier(s, m, &w, fx);
 }
 

@@ -4,19 +4,22 @@
  *                                  fails ends it
  *   sim --seed N [--trace]         one, told step by step
  *   sim --hash ...                 a line per seed with the hash of its trace
- *   sim --keep-going ...           counts failures, by what they say */
+ *   sim --keep-going ...           goes on after a failure
+ *   sim --mutants                  the gate: with any one guard of sync/mutant.def switched off,
+ *                                  some seed below 10,000 fails */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "proto/log.h"
+#include "sync/mutant.h"
 #include "tests/sim/sim.h"
 
 struct options {
     uint64_t first, last;
     double seconds; /* 0: no limit */
-    bool trace, hash, keep_going;
+    bool trace, hash, keep_going, mutants;
 };
 
 static void to_stdout(enum log_level level, const char *area, const char *text)
@@ -96,10 +99,53 @@ static void report(const struct totals *t, double seconds, uint64_t failed)
            (double)t->resumed / n, (double)t->heal_ms / n, (unsigned long long)t->heal_ms_max);
 }
 
+/* ---- the mutation gate ---- */
+
+enum { GATE_SEEDS = 10000 };
+enum mutant mutant_on;
+
+static bool caught(enum mutant which, const char *name, const char *text, struct sim *s)
+{
+    double began = seconds_now();
+    bool failed = false;
+    uint64_t seed = 0;
+
+    mutant_on = which;
+    while (!failed && ++seed < GATE_SEEDS) {
+        sim_play(s, seed);
+        failed = s->failed;
+        if (failed)
+            printf("%-12s seed %5llu, %5.1f s  %s\n             without: %s\n", name,
+                   (unsigned long long)seed, seconds_now() - began, s->failure, text);
+        sim_clear(s);
+    }
+    mutant_on = MUTANT_NONE;
+    if (!failed)
+        printf("%-12s NOT CAUGHT by %d seeds\n             without: %s\n", name, GATE_SEEDS, text);
+    return failed;
+}
+
+static int gate(struct sim *s)
+{
+    static const struct {
+        const char *name, *text;
+    } guards[] = {
+#define GUARD(name, text) {#name, text},
+#include "sync/mutant.def"
+#undef GUARD
+    };
+    int survivors = 0;
+
+    for (size_t i = 0; i < sizeof guards / sizeof *guards; i++)
+        survivors += !caught((enum mutant)(i + 1), guards[i].name, guards[i].text, s);
+    printf("%zu mutants, %d not caught\n", sizeof guards / sizeof *guards, survivors);
+    return survivors ? 1 : 0;
+}
+
 static int usage(void)
 {
     fprintf(stderr, "usage: sim [--seeds A-B | --seed N] [--time S] [--trace] [--hash] "
-                    "[--keep-going]\n");
+                    "[--keep-going] | sim --mutants\n");
     return 2;
 }
 
@@ -112,6 +158,8 @@ static bool parse(int argc, char **argv, struct options *o)
             o->trace = true;
         } else if (strcmp(argv[i], "--hash") == 0) {
             o->hash = true;
+        } else if (strcmp(argv[i], "--mutants") == 0) {
+            o->mutants = true;
         } else if (strcmp(argv[i], "--keep-going") == 0) {
             o->keep_going = true;
         } else if (strcmp(argv[i], "--seed") == 0) {
@@ -149,6 +197,11 @@ int main(int argc, char **argv)
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     log_set_sink(o.trace ? to_stdout : to_nowhere);
+    if (o.mutants) {
+        int rc = gate(s);
+        free(s);
+        return rc;
+    }
     for (uint64_t seed = o.first; seed <= o.last; seed++) {
         failed += !play(&o, s, seed, &sum);
         if ((failed && !o.keep_going) || (o.seconds > 0 && seconds_now() - began > o.seconds))

@@ -369,6 +369,8 @@ bool fact_expired(const struct sim *s, int64_t not_after_ms); /* perhaps, somewh
 void check_record(struct sim *s, struct member *m, const struct record *r, int fact);
 void check_answer(struct sim *s, struct member *m, const struct waiting *w,
                   const struct sync_effect *fx);
+void check_fence(struct sim *s, struct member *m, const struct waiting *w,
+                 const struct sync_effect *fx);
 void check_plain_answer(struct sim *s, struct member *m, int ike);
 void check_step(struct sim *s, struct member *m);
 void check_recovered(struct sim *s, struct member *m);
