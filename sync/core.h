@@ -79,7 +79,6 @@ struct suspect { /* a lineage whose IKE SAs seem deleted while Child SAs live */
 struct fence { /* an IKE SA of a held-back group: this term must not be overtaken */
     uint64_t spi;
     struct term term;
-    uint8_t state; /* as we left it */
 };
 
 struct barrier {

@@ -22,10 +22,10 @@ struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *
     b.fences = calloc(n ? n : 1, sizeof *b.fences);
     if (!b.fences)
         return NULL;
+    /* What the group deletes needs no fence: deleted wins, whoever raises the term meanwhile. */
     for (size_t i = 0; i < n; i++)
-        if (group[i] && group[i]->kind == RECORD_IKE)
-            b.fences[b.n_fences++] =
-                (struct fence){record_key(group[i]), group[i]->ike.term, group[i]->ike.state};
+        if (group[i] && group[i]->kind == RECORD_IKE && group[i]->ike.state == SA_INSTALLED)
+            b.fences[b.n_fences++] = (struct fence){record_key(group[i]), group[i]->ike.term};
     core->barriers[core->n_barriers] = b;
     return &core->barriers[core->n_barriers++];
 }
@@ -37,13 +37,13 @@ void barrier_ack(const struct sync_core *core, struct peer *p)
         p->acked = p->pending_ack;
 }
 
-/* Has another term taken one of the SAs, or a deletion that was not ours? */
+/* Has another term taken one of the SAs, or a deletion? */
 static bool overtaken(const struct sync_core *core, const struct barrier *b)
 {
     for (size_t i = 0; i < b->n_fences; i++) {
         const struct entry *e = table_find(core->table, RECORD_IKE, b->fences[i].spi);
         if (e && (term_compare(&e->held->r->ike.term, &b->fences[i].term) != 0 ||
-                  e->held->r->ike.state > b->fences[i].state))
+                  e->held->r->ike.state == SA_DELETED))
             return true;
     }
     return false;

@@ -260,7 +260,7 @@ void check_fence(struct sim *s, struct member *m, const struct waiting *w,
     for (size_t i = 0; !fx->superseded && i < w->n_forms; i++) {
         const struct form *f = &w->forms[i];
         const struct held_ike *held = &m->ikes[f->fact];
-        if (f->kind == RECORD_IKE && !form_expired(s, f) &&
+        if (f->kind == RECORD_IKE && f->state == SA_INSTALLED && !form_expired(s, f) &&
             (held->state > f->state || !same_term(&held->term, &f->term)))
             sim_fail(s, "I6: member %d: a barrier passes, and IKE SA %d is another's or deleted",
                      m->index, f->fact);

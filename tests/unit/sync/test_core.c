@@ -137,6 +137,30 @@ Test(sync_core, a_barrier_is_superseded_by_a_higher_term)
     cluster_free(c);
 }
 
+/* INITIAL_CONTACT deletes an older SA while its owner takes it up again: the answer for the new
+ * one leaves all the same, for deleted wins. */
+Test(sync_core, what_a_group_deletes_cannot_supersede_it)
+{
+    struct cluster *c = cluster_new(3);
+    struct record *taken = sample_ike(0xabc, 5), *gone = sample_ike(0xabc, 5);
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 0, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 5);
+    taken->ike.term = (struct term){2, 3, sample_id(3)};
+    put(c, 3, 0, taken, NULL, NULL);
+    gone->ike.state = SA_DELETED;
+    put(c, 1, 8, sample_ike(0xdef, 6), gone, NULL);
+    run(c, 10);
+    cr_assert_not_null(barrier_of(at(c, 1), 8));
+    cr_assert(!barrier_of(at(c, 1), 8)->superseded);
+    cr_assert(!barrier_of(at(c, 1), 8)->timed_out);
+    for (uint16_t slot = 1; slot <= 3; slot++)
+        cr_assert_eq(sync_find_ike(at(c, slot)->core, 0xabc)->ike.state, SA_DELETED);
+    cluster_free(c);
+}
+
 /* Our own later revision is no other's: the earlier answer may leave. */
 Test(sync_core, a_later_revision_of_ours_does_not_supersede)
 {
