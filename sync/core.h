@@ -38,6 +38,12 @@ struct candidate {
     uint64_t heard_us;
 };
 
+/* An incarnation that was believed before the present one. */
+struct retired {
+    struct id128 incarnation;
+    uint64_t highest; /* frame number, of all channels: what comes again must be beyond */
+};
+
 /* What its last Announce leaves us to fetch. */
 struct lack {
     size_t entries; /* log positions that it has and we do not */
@@ -52,7 +58,7 @@ struct peer {
     struct frame_window windows[3]; /* by channel - 1 */
     struct candidate candidates[CANDIDATES_MAX];
     size_t n_candidates;
-    struct id128 *retired; /* every incarnation that was believed before */
+    struct retired *retired; /* every incarnation that was believed before */
     size_t n_retired, cap_retired;
     uint64_t heard_us;                  /* its last believed frame */
     uint64_t heard_any_us;              /* the same at any live member */

@@ -4,7 +4,9 @@
  * our present incarnation shows that its writer lives now. Until then its sender is a
  * candidate: our Announce names it, so that it can see itself heard and name us back, and
  * nothing else of it is used. From then on each channel has a replay window, and whoever was
- * believed on that slot before is retired for good.
+ * believed on that slot before is retired. A frame may be late, so the one believed last need
+ * not be the younger: when it is silent for dead_ms, a retired one is believed again if it names
+ * us in a frame beyond all that we had of it.
  *
  * Liveness. A member lives while some live member has heard it within dead_ms; Announces
  * carry the ages of what their senders heard. */
@@ -113,12 +115,22 @@ void peers_tell(struct sync_core *core)
 
 /* ---- belief ---- */
 
-static bool is_retired(const struct peer *p, const struct id128 *incarnation)
+static struct retired *find_retired(const struct peer *p, const struct id128 *incarnation)
 {
     for (size_t i = 0; i < p->n_retired; i++)
-        if (id128_equal(&p->retired[i], incarnation))
-            return true;
-    return false;
+        if (id128_equal(&p->retired[i].incarnation, incarnation))
+            return &p->retired[i];
+    return NULL;
+}
+
+/* Retired, and neither its time nor this frame speaks for a return. */
+static bool stays_retired(const struct sync_core *core, const struct peer *p,
+                          const struct frame_header *h)
+{
+    const struct retired *r = find_retired(p, &h->incarnation);
+
+    return r &&
+           (h->number <= r->highest || since_us(core, p->heard_us) <= ms_us(core->config.dead_ms));
 }
 
 static void note_candidate(struct sync_core *core, struct peer *p, const struct id128 *incarnation)
@@ -139,20 +151,37 @@ static void note_candidate(struct sync_core *core, struct peer *p, const struct 
     c->heard_us = core->now.mono_us;
 }
 
+static uint64_t highest_of(const struct peer *p)
+{
+    uint64_t highest = 0;
+
+    for (size_t i = 0; i < sizeof p->windows / sizeof *p->windows; i++)
+        if (p->windows[i].highest > highest)
+            highest = p->windows[i].highest;
+    return highest;
+}
+
 static bool retire(struct peer *p)
 {
     if (!array_room(&p->retired, p->n_retired, &p->cap_retired, sizeof *p->retired))
         return false;
-    p->retired[p->n_retired++] = p->incarnation;
+    p->retired[p->n_retired++] = (struct retired){p->incarnation, highest_of(p)};
     return true;
 }
 
 static void believe(struct sync_core *core, struct peer *p, const struct frame_header *h)
 {
     char text[ID_TEXT];
+    struct retired *again;
+    uint64_t seen = 0;
 
     if (p->believed && !retire(p))
         return; /* without memory the new one has to wait */
+    again = find_retired(p, &h->incarnation);
+    if (again) {
+        seen = again->highest;
+        *again = p->retired[--p->n_retired];
+    }
     log_info("sync", "member %u is incarnation %s", p->slot, id128_format(&h->incarnation, text));
     if (core->pull.active && core->pull.from == p)
         pull_fail(core);
@@ -162,6 +191,8 @@ static void believe(struct sync_core *core, struct peer *p, const struct frame_h
     p->heard_us = p->heard_any_us = core->now.mono_us;
     p->n_candidates = 0;
     memset(p->windows, 0, sizeof p->windows);
+    for (size_t i = 0; seen && i < sizeof p->windows / sizeof *p->windows; i++)
+        frame_window_start(&p->windows[i], seen);
     frame_window_start(&p->windows[h->channel - 1], h->number);
     core->announce_wanted = true;
 }
@@ -225,7 +256,7 @@ static enum frame_refusal take(struct sync_core *core, struct slice bytes,
         return REFUSED_FORM;
     if (!p || h->slot == core->config.slot)
         return REFUSED_SENDER;
-    if (is_retired(p, &h->incarnation))
+    if (stays_retired(core, p, h))
         return REFUSED_RETIRED;
     why = frame_open(core->box, bytes, h, reply_to, core->plain_in, &n);
     if (why != FRAME_TAKEN)

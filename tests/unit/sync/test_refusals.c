@@ -210,6 +210,34 @@ Test(sync_refusals, a_retired_incarnation)
     cluster_free(c);
 }
 
+/* A late frame of an earlier life that names us, believed after the present one: the mistake
+ * mends itself, since the earlier one is silent from then on. */
+Test(sync_refusals, a_late_frame_does_not_retire_the_living)
+{
+    struct cluster *c = cluster_new(2);
+    struct id128 present;
+    uint8_t *late;
+    size_t n;
+
+    start_all(c);
+    at(c, 1)->deaf_to[2] = true; /* 2 hears 1 and names it; 1 has heard nothing yet */
+    run(c, 200);
+    late = recorded(c, 2, &n);
+    kill_node(c, 2);
+    at(c, 1)->deaf_to[2] = false;
+    start(c, 2);
+    settle(c);
+    inject(c, 1, late, n);
+    run(c, 2000);
+    cr_assert(sync_member_live(at(c, 1)->core, 2));
+    present = sync_incarnation(at(c, 2)->core);
+    cr_assert_eq(memcmp(member_of(c, 1, 2).incarnation.b, present.b, ID_BYTES), 0);
+    inject(c, 1, late, n); /* once was enough: it is behind all that we had */
+    cr_assert_eq(memcmp(member_of(c, 1, 2).incarnation.b, present.b, ID_BYTES), 0);
+    free(late);
+    cluster_free(c);
+}
+
 /* A flood of old incarnations' frames does not keep a new one from being believed. */
 Test(sync_refusals, old_recordings_do_not_crowd_out_a_newcomer)
 {
