@@ -282,6 +282,8 @@ void ike_sa_forget(struct ike_engine *e, struct ike_sa *sa)
         sa->commit = 0;
     }
     no_longer_lead(e, sa);
+    if (e->sweep_next == sa)
+        e->sweep_next = sa->by_spi.next;
     HASH_DELETE(by_spi, e->by_spi, sa);
     sa->next_doomed = e->doomed;
     e->doomed = sa;
@@ -601,35 +603,47 @@ static void on_record(struct ike_engine *e, const struct record *r)
     }
 }
 
+static void look_at(struct ike_engine *e, struct ike_sa *sa)
+{
+    fragments_tick(e, sa);
+    if (sa->commit || sa->busy || sa->phase == PHASE_DERIVING)
+        return;
+    if (sa->phase == PHASE_CLOSED) {
+        if (e->now.mono_us >= sa->until_us)
+            ike_sa_forget(e, sa);
+    } else if (sa->phase < PHASE_ESTABLISHED) {
+        if (e->now.mono_us - sa->began_us >= HALF_OPEN_S * 1000000ULL)
+            ike_sa_forget(e, sa);
+    } else if (e->now.wall_ms >= sa->rec->ike.not_after_ms) {
+        log_info("ike", "IKE SA 0x%016" PRIx64 " reached its lifetime", sa->our_spi);
+        group_add_deletion(e, sa);
+        group_commit(e, NULL);
+        ike_sa_forget(e, sa);
+    } else {
+        own_tick(e, sa);
+    }
+}
+
+/* Looks at every SA once a sweep. A step has one group of records, so it ends at the first SA
+ * that needs one and the next step goes on from there. */
 static void on_tick(struct ike_engine *e)
 {
-    struct ike_sa *sa, *next;
-    uint64_t half_open_us = HALF_OPEN_S * 1000000ULL;
-
     pool_refill(e);
-    if (e->now.mono_us < e->next_sweep_us)
-        return;
-    e->next_sweep_us = e->now.mono_us + 1000000;
-    HASH_ITER(by_spi, e->by_spi, sa, next)
-    {
-        fragments_tick(e, sa);
-        if (sa->commit || sa->busy || sa->phase == PHASE_DERIVING)
-            continue;
-        if (sa->phase == PHASE_CLOSED) {
-            if (e->now.mono_us >= sa->until_us)
-                ike_sa_forget(e, sa);
-        } else if (sa->phase < PHASE_ESTABLISHED) {
-            if (e->now.mono_us - sa->began_us >= half_open_us)
-                ike_sa_forget(e, sa);
-        } else if (e->now.wall_ms >= sa->rec->ike.not_after_ms && e->n_group == 0) {
-            log_info("ike", "IKE SA 0x%016" PRIx64 " reached its lifetime", sa->our_spi);
-            group_add_deletion(e, sa);
-            group_commit(e, NULL);
-            ike_sa_forget(e, sa);
-        } else if (e->n_group == 0) {
-            own_tick(e, sa);
-        }
+    if (!e->sweep_next && e->now.mono_us >= e->next_sweep_us) {
+        e->next_sweep_us = e->now.mono_us + SWEEP_MS * 1000ULL;
+        e->sweep_next = e->by_spi;
     }
+    while (e->sweep_next && e->n_group == 0) {
+        struct ike_sa *sa = e->sweep_next;
+
+        e->sweep_next = sa->by_spi.next;
+        look_at(e, sa);
+    }
+}
+
+bool ike_tick_again(const struct ike_engine *engine)
+{
+    return engine->sweep_next != NULL;
 }
 
 struct ike_actions ike_step(struct ike_engine *engine, const struct ike_event *event,

@@ -87,7 +87,7 @@ enum ike_event_kind {
     IKE_EV_JOB,          /* job: run */
     IKE_EV_COMMITTED,    /* commit: the records of that IKE_ACT_COMMIT passed the barrier */
     IKE_EV_RECORD,       /* record: another node changed or deleted what we may own (borrowed) */
-    IKE_EV_TICK,         /* about every 100 ms */
+    IKE_EV_TICK,         /* about every 100 ms, and again while ike_tick_again() */
 };
 
 struct ike_event {
@@ -133,6 +133,9 @@ int ike_set_tunnels(struct ike_engine *engine, const struct ike_tunnel *tunnels,
  * they are carried out in order. */
 struct ike_actions ike_step(struct ike_engine *engine, const struct ike_event *event,
                             struct now now);
+
+/* Whether the tick before had more to do than one step holds. */
+bool ike_tick_again(const struct ike_engine *engine);
 
 /* Takes up an IKE SA that this slot owned before a restart, with the Child SAs of its lineage. The
  * records are borrowed. The node has raised the term and commits it; until then nothing is said.

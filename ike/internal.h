@@ -21,6 +21,7 @@ enum {
     REQUEST_KEPT_MAX = 4096,     /* largest IKE_SA_INIT that we keep for AUTH */
     GROUP_MAX = 256,             /* records of one exchange */
     KEY_POOL = 8,                /* key pairs kept ready per group */
+    SWEEP_MS = 1000,             /* so often the time-outs of all SAs are looked at */
 };
 
 /* The life of an IKE SA here:
@@ -164,7 +165,8 @@ struct ike_engine {
     struct tunnel *tunnels;
     struct ike_sa *by_spi, *by_init, *by_commit, *by_lineage;
     struct source_prefix *prefixes;
-    uint64_t next_sweep_us; /* monotonic: when time-outs are looked for again */
+    uint64_t next_sweep_us;    /* monotonic: when time-outs are looked for again */
+    struct ike_sa *sweep_next; /* where the present sweep goes on; NULL: it is over */
     struct key_pool pools[2];
     struct ike_stats stats;
     uint64_t last_commit;

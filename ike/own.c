@@ -176,13 +176,14 @@ static void give_up(struct ike_engine *e, struct ike_sa *sa)
     ike_sa_forget(e, sa);
 }
 
-/* How far an SA is in its life, 0 to 1000; our rekeys begin between 800 and 900. */
+/* Whether an SA is so far in its life, 0 to 1000; our rekeys begin between 800 and 900, and two
+ * looks early: one may pass before we see it, one more while another rekey is under way. */
 static bool due(const struct ike_engine *e, int64_t created_ms, int64_t not_after_ms,
                 uint32_t permille)
 {
     int64_t life = not_after_ms - created_ms;
 
-    return life > 0 && e->now.wall_ms - created_ms >= life / 1000 * permille;
+    return life > 0 && e->now.wall_ms - created_ms >= life / 1000 * permille - 2 * SWEEP_MS;
 }
 
 static int64_t hard_margin_ms(const struct child_record *c)

@@ -151,8 +151,12 @@ static void on_sync_tick(uv_timer_t *timer)
 static void on_ike_tick(uv_timer_t *timer)
 {
     struct ike_event event = {.kind = IKE_EV_TICK};
+    struct node *node = timer->data;
+    int steps = 0;
 
-    node_ike(timer->data, &event);
+    do
+        node_ike(node, &event);
+    while (++steps < NODE_IKE_STEPS_PER_TICK && ike_tick_again(node->ike));
 }
 
 static void on_before_sleep(uv_prepare_t *prepare)

@@ -25,9 +25,10 @@
 enum {
     NODE_SYNC_TICK_MS = 10,
     NODE_IKE_TICK_MS = 100,
-    NODE_LINGER_MS = 100,       /* after SIGTERM: the others hear that we leave */
-    NODE_STOP_LIMIT_S = 5,      /* after SIGTERM: then the watchdog ends the process */
-    NODE_RESUME_PER_TICK = 256, /* IKE SAs taken up again after a restart */
+    NODE_IKE_STEPS_PER_TICK = 256, /* packets and records wait no longer than these take */
+    NODE_LINGER_MS = 100,          /* after SIGTERM: the others hear that we leave */
+    NODE_STOP_LIMIT_S = 5,         /* after SIGTERM: then the watchdog ends the process */
+    NODE_RESUME_PER_TICK = 256,    /* IKE SAs taken up again after a restart */
     NODE_REASONS_MAX = 8,
     NODE_FAILURE_TEXT = 256,
 };

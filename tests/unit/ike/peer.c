@@ -186,7 +186,7 @@ void bench_datagram(struct bench *b, const struct endpoint *local, const struct 
     free(copy);
 }
 
-void bench_tick(struct bench *b, uint64_t advance_us)
+void bench_tick_step(struct bench *b, uint64_t advance_us)
 {
     struct ike_event event = {.kind = IKE_EV_TICK};
 
@@ -194,6 +194,13 @@ void bench_tick(struct bench *b, uint64_t advance_us)
     b->now.wall_ms += (int64_t)(advance_us / 1000);
     b->run_over = true;
     run(b, &event);
+}
+
+void bench_tick(struct bench *b, uint64_t advance_us)
+{
+    bench_tick_step(b, advance_us);
+    while (ike_tick_again(b->engine))
+        bench_tick_step(b, 0);
 }
 
 const struct record *bench_record(const struct bench *b, enum record_kind kind, enum sa_state state)

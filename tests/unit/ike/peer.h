@@ -38,6 +38,8 @@ void bench_close(struct bench *b);
 void bench_datagram(struct bench *b, const struct endpoint *local, const struct endpoint *peer,
                     struct slice bytes);
 void bench_tick(struct bench *b, uint64_t advance_us);
+/* Only the first step of a tick, or one more of it. */
+void bench_tick_step(struct bench *b, uint64_t advance_us);
 void bench_commit_held(struct bench *b);
 void bench_run_held(struct bench *b);
 /* The last committed record of a kind and state, or NULL. */
