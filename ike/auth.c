@@ -292,9 +292,7 @@ void auth_request(struct ike_engine *e, struct ike_sa *sa, const struct request 
     case ERR_AUTH: /* the real one may still come */
         break;
     case ERR_UNSUPPORTED:
-        act_failure(e, NULL, rq, "unsupported_critical_payload in IKE_AUTH");
-        answer_error(e, sa, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD,
-                     (struct slice){&inner.bad_critical, 1});
+        refuse_critical(e, sa, rq, &inner);
         ike_sa_close(e, sa);
         break;
     default:

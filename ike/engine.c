@@ -399,6 +399,21 @@ void ike_free(struct ike_engine *engine)
 
 /* ---- the way in ---- */
 
+void refuse_critical(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                     const struct message *m)
+{
+    struct slice type = {&m->bad_critical, 1};
+
+    snprintf(e->reason, sizeof e->reason, "unsupported_critical_payload: type %u in exchange %u",
+             (unsigned)m->bad_critical, (unsigned)rq->m.exchange);
+    act_failure(e, sa && sa->phase == PHASE_ESTABLISHED ? &sa->rec->ike.tunnel_id : NULL, rq,
+                e->reason);
+    if (sa)
+        answer_error(e, sa, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD, type);
+    else
+        init_refuse(e, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD, type);
+}
+
 /* Whether a request is the next one (RFC 7296 §2.3). The last one again gets its answer again. */
 static bool is_next_request(struct ike_engine *e, const struct ike_sa *sa, const struct request *rq)
 {
@@ -429,17 +444,18 @@ static void on_request(struct ike_engine *e, struct ike_sa *sa, const struct req
     sa->may_jump = false;
     sa->last_in_us = e->now.mono_us;
     sa->rec->ike.next_in = rq->m.id;
-    if (rc == ERR_UNSUPPORTED)
-        answer_error(e, sa, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD,
-                     (struct slice){&inner.bad_critical, 1});
-    else if (rc != ERR_OK)
+    if (rc == ERR_UNSUPPORTED) {
+        refuse_critical(e, sa, rq, &inner);
+    } else if (rc != ERR_OK) {
+        act_failure(e, &sa->rec->ike.tunnel_id, rq, "invalid_syntax: bad payload chain");
         answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
-    else if (rq->m.exchange == CREATE_CHILD_SA)
+    } else if (rq->m.exchange == CREATE_CHILD_SA) {
         create_child_request(e, sa, rq, &inner, NULL);
-    else if (rq->m.exchange == INFORMATIONAL)
+    } else if (rq->m.exchange == INFORMATIONAL) {
         informational_request(e, sa, rq, &inner);
-    else
+    } else {
         answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
+    }
 }
 
 void protected_message(struct ike_engine *e, struct ike_sa *sa, struct request *rq)
@@ -485,7 +501,7 @@ static void on_datagram(struct ike_engine *e, const struct ike_event *event)
 {
     struct request rq = {.local = event->local, .peer = event->peer};
     struct ike_sa *sa;
-    bool response;
+    bool response, begins;
     int rc;
 
     e->stats.datagrams++;
@@ -502,12 +518,18 @@ static void on_datagram(struct ike_engine *e, const struct ike_event *event)
     rc = message_parse_chain(
         &rq.m, rq.m.first,
         (struct slice){rq.m.raw.p + IKE_HEADER_BYTES, rq.m.raw.n - IKE_HEADER_BYTES});
+    begins = rq.m.exchange == IKE_SA_INIT && !response && rq.m.spi_r == 0 &&
+             rq.m.flags & IKE_FLAG_INITIATOR && rq.m.id == 0;
+    if (rc == ERR_UNSUPPORTED && begins) {
+        refuse_critical(e, NULL, &rq, &rq.m);
+        return;
+    }
     if (rc != ERR_OK) {
         e->stats.malformed++;
         return;
     }
     if (rq.m.exchange == IKE_SA_INIT) {
-        if (!response && rq.m.spi_r == 0 && rq.m.flags & IKE_FLAG_INITIATOR && rq.m.id == 0)
+        if (begins)
             sa_init_request(e, &rq);
         return;
     }

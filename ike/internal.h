@@ -203,6 +203,9 @@ void act_failure(struct ike_engine *e, const struct id128 *tunnel, const struct 
 void explain_no_proposal(struct ike_engine *e, const struct choice_rules *rules,
                          struct slice sa_payload);
 void act_job(struct ike_engine *e, struct ike_job *job);
+/* Answers the unknown critical payload that m met, under protection where there is an SA. */
+void refuse_critical(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                     const struct message *m);
 /* Adds a clone of r to the group of records that this exchange changes. */
 int group_add(struct ike_engine *e, const struct record *r);
 /* Emits the group as one COMMIT. With `sa` its answer is held until then. */

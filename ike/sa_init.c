@@ -1,7 +1,7 @@
 /* IKE_SA_INIT, as the responder (RFC 7296 §1.2):
  *
  *   HDR, SAi1, KEi, Ni, [N(NAT_DETECTION_*)]  -->
- *                         <--  HDR, SAr1, KEr, Nr, [N(NAT_DETECTION_*)]
+ *        <--  HDR, SAr1, KEr, Nr, [N(NAT_DETECTION_*)], N(CHILDLESS_IKEV2_SUPPORTED)
  *
  * The answer may have to wait for a key pair; the shared secret is not derived
  * before IKE_AUTH comes. */
@@ -293,6 +293,7 @@ void sa_init_continue(struct ike_engine *e, struct ike_sa *sa)
     }
     if (rec->fragmentation)
         chain_notify(&c, 0, (struct slice){0}, N_FRAGMENTATION_SUPPORTED, (struct slice){0});
+    chain_error(&c, N_CHILDLESS_IKEV2_SUPPORTED); /* RFC 6023 */
     message_header(&w, rec->spi_i, rec->spi_r, c.first, IKE_SA_INIT, IKE_FLAG_RESPONSE, 0);
     write_bytes(&w, c.w.p, c.w.n);
     message_finish(&w);
