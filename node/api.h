@@ -21,8 +21,10 @@ json_t *api_member_json(const struct sync_member_info *member);
 json_t *api_tunnel_json(const struct tunnel_state *tunnel, const struct dp_sa_stats *stats);
 json_t *api_route_json(const struct config_route *route);
 json_t *api_ike_json(const struct ike_record *sa);
-json_t *api_child_json(const struct child_record *sa, const struct dp_sa_stats *stats,
-                       const struct secret *fingerprint_key);
+/* ike_spi_r: of the IKE SA that its lineage has now, which need not be the one that made it. */
+uint64_t api_child_ike_spi_r(const struct sync_core *sync, const struct child_record *sa);
+json_t *api_child_json(const struct child_record *sa, uint64_t ike_spi_r,
+                       const struct dp_sa_stats *stats, const struct secret *fingerprint_key);
 
 /* Whether all live members report one digest. */
 bool api_converged(const struct sync_member_info *members, size_t n);

@@ -228,6 +228,22 @@ const struct record *sync_find_child(const struct sync_core *core, uint32_t spi_
     return find(core, RECORD_CHILD, spi_in);
 }
 
+const struct record *sync_find_lineage_ike(const struct sync_core *core,
+                                           const struct id128 *lineage)
+{
+    const struct record *newest = NULL;
+
+    for (struct entry *e = table_lineage_first(core->table, lineage); e;
+         e = table_lineage_next(e)) {
+        const struct record *r = e->held->r;
+
+        if (r->kind == RECORD_IKE && r->ike.state == SA_INSTALLED &&
+            (!newest || r->ike.created_ms > newest->ike.created_ms))
+            newest = r;
+    }
+    return newest;
+}
+
 struct each {
     const struct sync_core *core;
     enum record_kind kind;

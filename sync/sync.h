@@ -185,6 +185,10 @@ void sync_batch_free(struct sync_batch *batch);
 /* Installed or deleted; NULL when absent. */
 const struct record *sync_find_ike(const struct sync_core *core, uint64_t our_spi);
 const struct record *sync_find_child(const struct sync_core *core, uint32_t spi_in);
+/* The IKE SA that a lineage has now: of its installed ones the newest. NULL: it has none. Costs
+ * as much as the lineage has records, however many there are in all. */
+const struct record *sync_find_lineage_ike(const struct sync_core *core,
+                                           const struct id128 *lineage);
 /* Calls f for every record of a kind that is installed; stops when f returns false. */
 void sync_each(const struct sync_core *core, enum record_kind kind,
                bool (*f)(void *ctx, const struct record *r), void *ctx);
