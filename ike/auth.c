@@ -155,6 +155,7 @@ static void clear_one(void *ctx, const struct record *old)
         memcmp(old->ike.peer_id.p, mine->peer_id.p, mine->peer_id.n) != 0 ||
         group_add_tombstone(o->e, old) != ERR_OK)
         return;
+    o->e->group[o->e->n_group - 1]->ike.lineage_over = true;
     log_info("ike", "INITIAL_CONTACT: IKE SA 0x%016" PRIx64 " of the same ID is gone",
              ike_record_spi(&old->ike));
     o->e->stats.deletes++;

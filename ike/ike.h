@@ -156,6 +156,10 @@ struct ike_peek {
 int ike_peek(struct slice datagram, struct ike_peek *out);
 /* The slot that our SPI names, when its MAC is right (slot 10 | random 22 | MAC 32); else -1. */
 int ike_spi_slot(const struct secret *spi_key, uint64_t spi_i, uint64_t our_spi);
+/* Whether a datagram is what the peer of this IKE SA may say next, under its keys: the next
+ * request or a later one, the last one again, or the answer to our outstanding request. Only then
+ * is the SA of a dead node adopted. Opens SK, so it costs about 2 us. */
+bool ike_fits(const struct record *ike, struct slice datagram);
 /* Whether the engine holds this SA, half-open ones included. */
 bool ike_owns(const struct ike_engine *engine, uint64_t our_spi);
 

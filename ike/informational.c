@@ -54,6 +54,7 @@ void group_add_deleted_child(struct ike_engine *e, struct ike_sa *sa, size_t i)
 
 void group_add_deletion(struct ike_engine *e, struct ike_sa *sa)
 {
+    sa->rec->ike.lineage_over = sa->by_lineage.tbl && !sa->rekeyed;
     (void)group_add_tombstone(e, sa->rec);
     while (sa->n_children)
         group_add_deleted_child(e, sa, sa->n_children - 1);

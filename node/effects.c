@@ -67,8 +67,8 @@ static void barrier(struct node *node, const struct sync_effect *fx)
 
     histogram_observe(&node->barrier_us, fx->barrier_us);
     node->counters.barrier_timeouts += fx->timed_out;
-    if (node_resume_is_barrier(fx->barrier))
-        node_resume_on_barrier(node, fx->barrier);
+    if (node_takeover_is_barrier(fx->barrier))
+        node_takeover_on_barrier(node, fx->barrier);
     else if (!fx->superseded) /* else the engine has learnt of the other form as a record */
         node_ike(node, &event);
 }

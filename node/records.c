@@ -88,7 +88,7 @@ void node_on_record(struct node *node, const struct record *record)
         return;
     tell_engine(node, record);
     if (record->kind == RECORD_IKE)
-        node_resume_offer(node, record);
+        node_takeover_offer(node, record);
 }
 
 /* ---- all of them ---- */

@@ -75,6 +75,7 @@ struct ike_record { /* key: our SPI, with the sa's side in i_am_initiator */
     uint32_t peer_id_type;
     struct blob peer_id;
     bool fragmentation; /* both sides announced RFC 7383 */
+    bool lineage_over;  /* deleted, and all Child SAs of the lineage with it; only rises */
 };
 
 struct child_record { /* key: spi_in */

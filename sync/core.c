@@ -174,6 +174,8 @@ static void take_event(struct sync_core *core, const struct sync_event *ev)
         break;
     case SYNC_EV_DRAIN:
         core->draining = ev->draining;
+        core->leaving = ev->leaving;
+        core->announce_wanted = true;
         break;
     case SYNC_EV_TICK:
         tick(core);
@@ -242,6 +244,23 @@ const struct record *sync_find_lineage_ike(const struct sync_core *core,
             newest = r;
     }
     return newest;
+}
+
+void sync_each_of_lineage(const struct sync_core *core, const struct id128 *lineage,
+                          void (*f)(void *ctx, const struct record *r), void *ctx)
+{
+    for (struct entry *e = table_lineage_first(core->table, lineage); e;
+         e = table_lineage_next(e)) {
+        const struct record *r = e->held->r;
+
+        if (record_state(r) == SA_INSTALLED && e->expires_ms > core->now.wall_ms)
+            f(ctx, r);
+    }
+}
+
+bool sync_is_caught_up(const struct sync_core *core)
+{
+    return core->stalled_us == 0;
 }
 
 struct each {

@@ -51,6 +51,7 @@ struct peer {
     uint64_t heard_us;                  /* its last believed frame */
     uint64_t heard_any_us;              /* the same at any live member */
     bool announced;                     /* the fields below are of this incarnation */
+    uint64_t announced_us;              /* when the last Announce came */
     uint64_t announce_number;           /* frame number of the last Announce */
     struct codec_announce says;         /* owned */
     uint64_t pending_ack, pending_head; /* our log as it said, and its head then */
@@ -105,6 +106,7 @@ struct sync_core {
     struct id128 incarnation;
     struct frame_box *box;
     uint64_t started_us;
+    uint64_t stalled_us; /* when we woke from standing still; 0: caught up since */
     bool recovered, journal_empty;
 
     struct table *table;
@@ -145,7 +147,7 @@ struct sync_core {
     uint64_t pull_retry_us, next_request;
     struct snapshot snapshots[SNAPSHOTS_MAX];
 
-    bool ready, was_ready, draining, synced;
+    bool ready, was_ready, draining, leaving, synced;
     uint64_t lacking_since_us; /* 0: nothing is lacking */
     enum member_state told;
     struct sync_stats stats;

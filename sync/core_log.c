@@ -41,23 +41,17 @@ static struct entry *install(struct sync_core *core, struct record *r, bool jour
 
 /* ---- a deleted lineage deletes its children ----
  * The rule is a function of the records here, so every member comes to the same and nothing
- * is published: a lineage is deleted when an IKE SA of it is deleted and none is installed
- * (an IKE rekey puts the new SA's record before it deletes the old one's, in one log, so the
- * children live on under the new one). The tombstone keeps the child's log position. */
+ * is published. The tombstone of an IKE SA says whether the lineage ended with it: the old SA of
+ * an IKE rekey does not end it, and its successor's record may well come later, from another log
+ * or another row of the journal. The child's tombstone keeps the child's log position. */
 
-static bool lineage_deleted(const struct sync_core *core, const struct id128 *lineage)
+static bool lineage_over(const struct sync_core *core, const struct id128 *lineage)
 {
-    bool deleted = false;
-
-    for (struct entry *e = table_lineage_first(core->table, lineage); e;
-         e = table_lineage_next(e)) {
-        if (e->held->r->kind != RECORD_IKE)
-            continue;
-        if (record_state(e->held->r) != SA_DELETED)
-            return false;
-        deleted = true;
-    }
-    return deleted;
+    for (struct entry *e = table_lineage_first(core->table, lineage); e; e = table_lineage_next(e))
+        if (e->held->r->kind == RECORD_IKE && record_state(e->held->r) == SA_DELETED &&
+            e->held->r->ike.lineage_over)
+            return true;
+    return false;
 }
 
 static struct entry *installed_child(const struct sync_core *core, const struct id128 *lineage)
@@ -77,7 +71,7 @@ static void delete_children(struct sync_core *core, struct entry *changed)
     if (!record_lineage(changed->held->r))
         return;
     lineage = *record_lineage(changed->held->r);
-    if (!lineage_deleted(core, &lineage))
+    if (!lineage_over(core, &lineage))
         return;
     while ((child = installed_child(core, &lineage)) != NULL) {
         struct record *tombstone = record_clone(child->held->r);

@@ -58,19 +58,21 @@ void peers_free(struct sync_core *core)
 
 bool peer_live(const struct sync_core *core, const struct peer *p)
 {
-    return p->believed && since_us(core, p->heard_any_us) <= ms_us(core->config.dead_ms);
+    return p->believed && !(p->announced && p->says.state == MEMBER_DEAD) &&
+           since_us(core, p->heard_any_us) <= ms_us(core->config.dead_ms);
 }
 
 enum member_state peer_state(const struct sync_core *core, const struct peer *p)
 {
     if (!peer_live(core, p))
         return MEMBER_DEAD;
-    return p->announced && p->says.state != MEMBER_DEAD ? (enum member_state)p->says.state
-                                                        : MEMBER_JOINING;
+    return p->announced ? (enum member_state)p->says.state : MEMBER_JOINING;
 }
 
 enum member_state own_state(const struct sync_core *core)
 {
+    if (core->leaving)
+        return MEMBER_DEAD;
     if (core->draining)
         return MEMBER_DRAINING;
     if (!core->synced)
@@ -87,6 +89,8 @@ void peers_stall(struct sync_core *core, uint64_t stall_us)
         core->peers[i].heard_us += stall_us;
         core->peers[i].heard_any_us += stall_us;
     }
+    if (core->n_peers > 0)
+        core->stalled_us = core->now.mono_us;
 }
 
 void peers_tell(struct sync_core *core)
@@ -283,6 +287,7 @@ static void on_announce(struct sync_core *core, struct peer *p, uint64_t number,
     *a = (struct codec_announce){0};
     p->announced = true;
     p->announce_number = number;
+    p->announced_us = core->now.mono_us;
     p->pending_head = p->says.head;
     for (size_t i = 0; i < p->says.n_applied; i++)
         if (id128_equal(&p->says.applied[i].origin, &core->incarnation) &&

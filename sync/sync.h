@@ -110,7 +110,7 @@ struct sync_event {
     uint64_t ticket;
     bool failed;
     struct sync_forward forward;
-    bool draining;
+    bool draining, leaving; /* leaving: the last words, nobody waits for us any more */
 };
 
 enum sync_effect_kind {
@@ -189,6 +189,9 @@ const struct record *sync_find_child(const struct sync_core *core, uint32_t spi_
  * as much as the lineage has records, however many there are in all. */
 const struct record *sync_find_lineage_ike(const struct sync_core *core,
                                            const struct id128 *lineage);
+/* Calls f for every installed record of a lineage, IKE SAs and Child SAs. */
+void sync_each_of_lineage(const struct sync_core *core, const struct id128 *lineage,
+                          void (*f)(void *ctx, const struct record *r), void *ctx);
 /* Calls f for every record of a kind that is installed; stops when f returns false. */
 void sync_each(const struct sync_core *core, enum record_kind kind,
                bool (*f)(void *ctx, const struct record *r), void *ctx);
@@ -210,6 +213,9 @@ struct sync_member_info {
 size_t sync_members(const struct sync_core *core, struct sync_member_info *out, size_t max);
 bool sync_member_live(const struct sync_core *core, uint16_t slot);
 bool sync_is_synced(const struct sync_core *core);
+/* False after this process stood still for more than half of dead_ms: the others may have taken
+ * it for dead and its SAs over, so it answers no IKE until it knows what they did meanwhile. */
+bool sync_is_caught_up(const struct sync_core *core);
 uint32_t sync_epoch(const struct sync_core *core); /* granted; 0 none yet */
 struct id128 sync_incarnation(const struct sync_core *core);
 /* Order-free digest over all live (not deleted, not expired) records: SHA2-256 of keys and states.

@@ -238,9 +238,12 @@ void run(struct cluster *c, unsigned ms)
         memcpy(mail, c->wire, n * sizeof *mail);
         c->n_wire = 0;
         for (size_t i = 0; i < n; i++)
-            deliver(c, &mail[i]);
+            if (c->nodes[mail[i].to - 1].paused && c->n_wire < WIRE_MAX)
+                c->wire[c->n_wire++] = mail[i];
+            else
+                deliver(c, &mail[i]);
         for (size_t i = 0; i < c->n; i++) {
-            if (!c->nodes[i].core)
+            if (!c->nodes[i].core || c->nodes[i].paused)
                 continue;
             poll_disk(c, &c->nodes[i]);
             if (c->now.wall_ms % 5 == 0)

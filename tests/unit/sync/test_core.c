@@ -193,6 +193,7 @@ Test(sync_core, a_deleted_lineage_deletes_its_children_wherever_they_were_made)
         at(c, 3)->cut_from[other] = true;
     put(c, 3, 0, sample_child(0x400200, 5), NULL, NULL); /* during the partition */
     gone->ike.state = SA_DELETED;
+    gone->ike.lineage_over = true;
     put(c, 1, 0, gone, NULL, NULL);
     run(c, 5);
     cr_assert_eq(record_of(at(c, 2), RECORD_CHILD, 0x400100)->state, SA_DELETED);
@@ -203,6 +204,26 @@ Test(sync_core, a_deleted_lineage_deletes_its_children_wherever_they_were_made)
         cr_assert_eq(record_of(at(c, slot), RECORD_CHILD, 0x400200)->state, SA_DELETED);
         cr_assert_eq(record_of(at(c, slot), RECORD_CHILD, 0x400300)->state, SA_INSTALLED);
     }
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
+/* The old SA of an IKE rekey goes before its successor is known here: from the journal, or from
+ * another log, since an adopter writes the successor anew. The children live on. */
+Test(sync_core, a_rekeyed_ike_sa_takes_no_children_along_in_whatever_order)
+{
+    struct cluster *c = cluster_new(2);
+    struct record *old = sample_ike(0xabc, 5);
+
+    start_all(c);
+    settle(c);
+    old->ike.state = SA_DELETED;
+    put(c, 1, 0, old, sample_child(0x400100, 5), NULL);
+    run(c, 100);
+    put(c, 2, 0, sample_ike(0xdef, 5), NULL, NULL);
+    run(c, 100);
+    for (uint16_t slot = 1; slot <= 2; slot++)
+        cr_assert_eq(record_of(at(c, slot), RECORD_CHILD, 0x400100)->state, SA_INSTALLED);
     cr_assert(same_digests(c));
     cluster_free(c);
 }
@@ -423,5 +444,79 @@ Test(sync_core, questions_see_what_is_installed)
     cr_assert_eq(n, 1u);
     cr_assert_null(sync_find_ike(at(c, 1)->core, 0xabd));
     cr_assert_eq(sync_find_child(at(c, 1)->core, 0x400101)->child.state, SA_DELETED);
+    cluster_free(c);
+}
+
+/* An owner that stood still was taken for dead and its SA adopted. It wakes with an answer in
+ * its hands: that answer must not leave, nor any other before it knows. */
+Test(sync_core, who_stood_still_listens_before_it_speaks)
+{
+    struct cluster *c = cluster_new(3);
+    struct record *changed = sample_ike(0xabc, 5), *adopted = sample_ike(0xabc, 5);
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 0, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 50);
+    changed->ike.revision++;
+    put(c, 1, 7, changed, NULL, NULL);
+    lose_mail(c);
+    at(c, 1)->paused = true;
+    run(c, 700);
+    cr_assert(!sync_member_live(at(c, 2)->core, 1));
+    adopted->ike.term.number++;
+    adopted->ike.term.slot = 2;
+    put(c, 2, 8, adopted, NULL, NULL);
+    run(c, 50);
+    cr_assert_not_null(barrier_of(at(c, 2), 8));
+    at(c, 1)->paused = false;
+    lose_mail(c); /* what waited for it: it must ask */
+    run(c, 5);
+    cr_assert(!sync_is_caught_up(at(c, 1)->core));
+    cr_assert_null(barrier_of(at(c, 1), 7), "past its time-out, but others may have been quicker");
+    run(c, 400);
+    cr_assert(sync_is_caught_up(at(c, 1)->core));
+    cr_assert(barrier_of(at(c, 1), 7) && barrier_of(at(c, 1), 7)->superseded);
+    cr_assert_eq(sync_find_ike(at(c, 1)->core, 0xabc)->ike.term.slot, 2);
+    cluster_free(c);
+}
+
+Test(sync_core, who_stood_still_alone_goes_on_after_a_while)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    at(c, 1)->paused = true;
+    run(c, 400);
+    kill_node(c, 2);
+    kill_node(c, 3);
+    lose_mail(c);
+    at(c, 1)->paused = false;
+    run(c, 5);
+    cr_assert(!sync_is_caught_up(at(c, 1)->core));
+    run(c, 1100);
+    cr_assert(sync_is_caught_up(at(c, 1)->core));
+    cluster_free(c);
+}
+
+Test(sync_core, last_words_spare_the_others_the_wait)
+{
+    const struct sync_event last_words = {.kind = SYNC_EV_DRAIN, .draining = true, .leaving = true};
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    give(c, 3, &last_words);
+    kill_node(c, 3);
+    run(c, 5);
+    cr_assert(!sync_member_live(at(c, 1)->core, 3));
+    cr_assert_eq(at(c, 1)->states[3], MEMBER_DEAD);
+    put(c, 1, 4, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 5);
+    cr_assert(barrier_of(at(c, 1), 4) && !barrier_of(at(c, 1), 4)->timed_out);
+    start(c, 3);
+    settle(c);
+    cr_assert(sync_member_live(at(c, 1)->core, 3), "a new incarnation lives");
     cluster_free(c);
 }
