@@ -414,6 +414,13 @@ void refuse_critical(struct ike_engine *e, struct ike_sa *sa, const struct reque
         init_refuse(e, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD, type);
 }
 
+static void refuse_syntax(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                          const char *reason)
+{
+    act_failure(e, &sa->rec->ike.tunnel_id, rq, reason);
+    answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
+}
+
 /* Whether a request is the next one (RFC 7296 §2.3). The last one again gets its answer again. */
 static bool is_next_request(struct ike_engine *e, const struct ike_sa *sa, const struct request *rq)
 {
@@ -447,14 +454,13 @@ static void on_request(struct ike_engine *e, struct ike_sa *sa, const struct req
     if (rc == ERR_UNSUPPORTED) {
         refuse_critical(e, sa, rq, &inner);
     } else if (rc != ERR_OK) {
-        act_failure(e, &sa->rec->ike.tunnel_id, rq, "invalid_syntax: bad payload chain");
-        answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
+        refuse_syntax(e, sa, rq, "invalid_syntax: bad payload chain");
     } else if (rq->m.exchange == CREATE_CHILD_SA) {
         create_child_request(e, sa, rq, &inner, NULL);
     } else if (rq->m.exchange == INFORMATIONAL) {
         informational_request(e, sa, rq, &inner);
     } else {
-        answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
+        refuse_syntax(e, sa, rq, "invalid_syntax: not an exchange for this IKE SA");
     }
 }
 

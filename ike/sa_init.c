@@ -116,6 +116,12 @@ static void fail_no_proposal(struct ike_engine *e, const struct request *rq,
     init_refuse(e, rq, N_NO_PROPOSAL_CHOSEN, (struct slice){0});
 }
 
+static void fail_syntax(struct ike_engine *e, const struct request *rq)
+{
+    act_failure(e, NULL, rq, "invalid_syntax: malformed IKE_SA_INIT");
+    init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+}
+
 /* Reads KE; false when it was answered or is malformed. */
 static bool take_ke(struct ike_engine *e, const struct request *rq, struct slice body,
                     const struct choice *choice, struct ike_sa *sa)
@@ -126,7 +132,7 @@ static bool take_ke(struct ike_engine *e, const struct request *rq, struct slice
 
     read_skip(&r, 2);
     if (r.bad) {
-        init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+        fail_syntax(e, rq);
         return false;
     }
     if (group != choice->suite.dh) {
@@ -136,7 +142,7 @@ static bool take_ke(struct ike_engine *e, const struct request *rq, struct slice
         return false;
     }
     if (r.left != want) {
-        init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+        fail_syntax(e, rq);
         return false;
     }
     read_bytes(&r, sa->peer_public, want);
@@ -226,7 +232,7 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
         return;
     if (!sa_body || !ke || !nonce || nonce->body.n < IKE_NONCE_MIN ||
         nonce->body.n > IKE_NONCE_MAX) {
-        init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+        fail_syntax(e, rq);
         return;
     }
     if (!cookie_passes(e, rq, nonce->body))
@@ -239,7 +245,7 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
     if (rc == ERR_UNSUPPORTED)
         fail_no_proposal(e, rq, &rules, sa_body->body);
     else if (rc != ERR_OK)
-        init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+        fail_syntax(e, rq);
     if (rc != ERR_OK || !take_ke(e, rq, ke->body, &sa->init_choice, sa) ||
         blob_set(&sa->init_request, rq->m.raw.p, rq->m.raw.n) != ERR_OK ||
         !prefix_enter(e, &rq->peer.ip)) {

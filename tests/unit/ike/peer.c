@@ -1,7 +1,10 @@
 #include "peer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "wire.h"
 
 const char bench_tunnel_hex[] = "f5407d8db1a542b196c59f6d04ba8bd1";
 const char bench_account[] = "123456789";
@@ -59,6 +62,7 @@ void bench_open(struct bench *b)
     struct rng rng;
 
     memset(b, 0, sizeof *b);
+    b->show_wire = getenv("ANYSA_WIRE") != NULL;
     b->rng_state = 88172645463325252ULL;
     b->now = (struct now){1000000, 1700000000000};
     b->next_iv = iv_make(5, 1, IV_LANE_IKE, 1);
@@ -92,6 +96,22 @@ void bench_close(struct bench *b)
     ike_free(b->engine);
 }
 
+/* With ANYSA_WIRE in the environment: each message as it passes, "-->" to the engine. */
+static void show(const struct bench *b, const char *arrow, struct slice message)
+{
+    const struct ike_record *keys = b->keys;
+    char line[WIRE_TEXT];
+    struct message m;
+
+    if (!b->show_wire)
+        return;
+    if (!keys && message_parse_header(message, &m) == ERR_OK)
+        for (const struct ike_sa *sa = b->engine->by_spi; sa; sa = sa->by_spi.next)
+            if (sa->rec->ike.spi_i == m.spi_i && sa->rec->ike.spi_r == m.spi_r)
+                keys = &sa->rec->ike;
+    printf("%s  %s\n", arrow, wire_line(message, keys, line));
+}
+
 static void run(struct bench *b, const struct ike_event *event)
 {
     struct ike_actions actions = ike_step(b->engine, event, b->now);
@@ -115,6 +135,7 @@ static void run(struct bench *b, const struct ike_event *event)
             b->answer_local = a->local;
             b->answer_peer = a->peer;
             b->answers++;
+            show(b, "<--", a->bytes);
         } else if (a->kind == IKE_ACT_COMMIT) {
             drop_records(b);
             for (size_t k = 0; k < a->n_records; k++)
@@ -182,6 +203,8 @@ void bench_datagram(struct bench *b, const struct endpoint *local, const struct 
     event.bytes = (struct slice){copy, bytes.n};
     b->answer_n = 0;
     b->run_over = true;
+    show(b, "-->", bytes);
+    b->keys = NULL;
     run(b, &event);
     free(copy);
 }
@@ -297,6 +320,21 @@ void peer_write_offer(struct chain *c, const struct suite *s, uint8_t protocol, 
     chain_close(c);
 }
 
+/* What the test wants to be offered in place of a suite's proposal. */
+static void write_offer(const struct peer *p, struct chain *c, uint8_t protocol, uint64_t spi)
+{
+    struct slice raw = protocol == PROTOCOL_IKE ? p->ike_offer : p->esp_offer;
+
+    if (raw.n == 0) {
+        peer_write_offer(c, protocol == PROTOCOL_IKE ? &p->ike : &p->esp, protocol, spi,
+                         p->esn_only);
+        return;
+    }
+    chain_open(c, PAYLOAD_SA);
+    write_bytes(&c->w, raw.p, raw.n);
+    chain_close(c);
+}
+
 static void add_natd(struct peer *p, struct chain *c)
 {
     uint8_t hash[20];
@@ -354,7 +392,7 @@ bool peer_init(struct peer *p)
     chain_begin(&c, payloads, sizeof payloads);
     if (p->cookie_n)
         chain_notify(&c, 0, (struct slice){0}, N_COOKIE, (struct slice){p->cookie, p->cookie_n});
-    peer_write_offer(&c, &p->ike, PROTOCOL_IKE, 0, false);
+    write_offer(p, &c, PROTOCOL_IKE, 0);
     chain_open(&c, PAYLOAD_KE);
     write_u16(&c.w, p->wrong_init_group ? p->wrong_init_group : p->ike.dh);
     write_u16(&c.w, 0);
@@ -366,6 +404,9 @@ bool peer_init(struct peer *p)
         add_natd(p, &c);
     if (p->fragmentation)
         chain_notify(&c, 0, (struct slice){0}, N_FRAGMENTATION_SUPPORTED, (struct slice){0});
+    if (p->extra)
+        p->extra(&c);
+    chain_close(&c);
     message_header(&w, p->rec->ike.spi_i, 0, c.first, IKE_SA_INIT, IKE_FLAG_INITIATOR, 0);
     write_bytes(&w, c.w.p, c.w.n);
     message_finish(&w);
@@ -455,6 +496,7 @@ static bool send_sealed(struct peer *p, uint8_t exchange, uint8_t flags, uint32_
 
 bool peer_request(struct peer *p, uint8_t exchange, const struct chain *inner)
 {
+    p->bench->keys = &p->rec->ike;
     return send_sealed(p, exchange, 0, p->next_id++, inner) && open_answer(p);
 }
 
@@ -557,20 +599,27 @@ bool peer_auth(struct peer *p)
     chain_begin(&c, payloads, sizeof payloads);
     chain_open(&c, PAYLOAD_IDI);
     write_bytes(&c.w, id.p, id.n);
-    chain_open(&c, PAYLOAD_AUTH);
-    write_u8(&c.w, AUTH_SHARED_KEY);
-    write_zeros(&c.w, 3);
-    write_bytes(&c.w, auth, n);
+    if (!p->no_auth) {
+        chain_open(&c, PAYLOAD_AUTH);
+        write_u8(&c.w, p->auth_method ? p->auth_method : AUTH_SHARED_KEY);
+        write_zeros(&c.w, 3);
+        write_bytes(&c.w, auth, n);
+    }
     chain_close(&c);
     if (p->initial_contact)
         chain_error(&c, N_INITIAL_CONTACT);
-    peer_write_offer(&c, &p->esp, PROTOCOL_ESP, p->esp_spi, p->esn_only);
-    ts_write(&c, PAYLOAD_TSI, &p->tsi);
-    ts_write(&c, PAYLOAD_TSR, &p->tsr);
+    if (!p->childless) {
+        write_offer(p, &c, PROTOCOL_ESP, p->esp_spi);
+        ts_write(&c, PAYLOAD_TSI, &p->tsi);
+        ts_write(&c, PAYLOAD_TSR, &p->tsr);
+    }
+    if (p->extra)
+        p->extra(&c);
+    chain_close(&c);
     if (!peer_request(p, IKE_AUTH, &c) || !gateway_is_authentic(p))
         return false;
-    return take_child(p, (struct slice){p->nonce_i, sizeof p->nonce_i},
-                      (struct slice){p->nonce_r, p->nonce_r_n});
+    return p->childless || take_child(p, (struct slice){p->nonce_i, sizeof p->nonce_i},
+                                      (struct slice){p->nonce_r, p->nonce_r_n});
 }
 
 bool peer_rekey_child(struct peer *p, uint32_t old_spi)
@@ -588,12 +637,15 @@ bool peer_rekey_child(struct peer *p, uint32_t old_spi)
     chain_begin(&c, payloads, sizeof payloads);
     if (old_spi)
         chain_notify(&c, PROTOCOL_ESP, (struct slice){spi, 4}, N_REKEY_SA, (struct slice){0});
-    peer_write_offer(&c, &p->esp, PROTOCOL_ESP, p->esp_spi, p->esn_only);
+    write_offer(p, &c, PROTOCOL_ESP, p->esp_spi);
     chain_open(&c, PAYLOAD_NONCE);
     write_bytes(&c.w, nonce_i, sizeof nonce_i);
     write_ke(p, &c, p->esp.dh);
     ts_write(&c, PAYLOAD_TSI, &p->tsi);
     ts_write(&c, PAYLOAD_TSR, &p->tsr);
+    if (p->extra)
+        p->extra(&c);
+    chain_close(&c);
     if (!peer_request(p, CREATE_CHILD_SA, &c))
         return false;
     nonce = message_find(&p->answer, PAYLOAD_NONCE);

@@ -27,6 +27,8 @@ struct bench {
     struct record *records[64]; /* the last COMMIT's */
     size_t n_records;
     struct endpoint answer_local, answer_peer;
+    bool show_wire;                /* prints every message */
+    const struct ike_record *keys; /* of the message that is handed in next, for show_wire */
 };
 
 extern const char bench_tunnel_hex[];
@@ -72,6 +74,10 @@ struct peer {
     bool fragmentation; /* announced in IKE_SA_INIT */
     size_t cut;     /* requests and responses leave in fragments of this much plaintext; 0: whole */
     bool backwards; /* the last fragment first */
+    struct slice ike_offer, esp_offer; /* when set: the body of the SA payload, borrowed */
+    void (*extra)(struct chain *c); /* adds payloads to IKE_SA_INIT, IKE_AUTH, Child SA requests */
+    uint8_t auth_method;            /* that AUTH claims, when not 0 */
+    bool no_auth, childless;        /* IKE_AUTH without AUTH (EAP); without SA, TSi and TSr */
     bool natd, natd_fake, esn_only, bad_ke, initial_contact;
     bool responder;         /* of the present IKE SA: the gateway began it */
     struct message asked;   /* the gateway's last request, opened: its inner payloads */
