@@ -295,6 +295,7 @@ void ike_sa_close(struct ike_engine *e, struct ike_sa *sa)
         e->stats.established--;
     ike_sa_drop_half_open_parts(e, sa);
     fragments_drop(e, sa);
+    own_clear(sa); /* the peer's DELETE ends what we were asking (§2.25.2) */
     while (sa->n_children)
         ike_sa_remove_child(sa, sa->n_children - 1);
     sa->phase = PHASE_CLOSED;

@@ -272,6 +272,16 @@ static void child_answered(struct ike_engine *e, struct ike_sa *sa, const struct
     struct record *child = make_child(e, sa, reply, shared);
     bool lose = we_lose(&sa->own, reply->nonce);
 
+    if (!find_child(sa, sa->own.old_spi)) {
+        /* The peer deleted the old one, since its own rekey won while this answer was on its way
+         * (§2.8.1). What it made for us is ours to delete. */
+        uint32_t orphan = sa->own.new_spi;
+
+        record_free(child);
+        own_clear(sa);
+        own_start_simple(e, sa, OWN_DELETE_CHILD, orphan);
+        return;
+    }
     if (!child || group_add(e, child) != ERR_OK || ike_sa_add_child(sa, child) != ERR_OK) {
         record_free(child);
         group_drop(e);
