@@ -104,6 +104,7 @@ struct replay {
     char shown[SHOWN_MAX]; /* all that was printed and wanted */
     size_t wants_seen;     /* of the present event */
     bool open;             /* the engine exists */
+    FILE *dump;            /* the messages for another program, see begin_dump */
     unsigned line, events, sends;
 };
 
@@ -141,6 +142,49 @@ static const struct ike_record *keys_of(const struct replay *r, struct slice mes
     return NULL;
 }
 
+/* With ANYSA_REPLAY_DUMP=DIR: the messages as text2pcap takes them, and in the end the keys as a
+ * table of Wireshark's, so that tests/lab/test_ike_traces.sh can have them opened by that one. */
+static FILE *begin_dump(const char *name, const char *suffix)
+{
+    const char *dir = getenv("ANYSA_REPLAY_DUMP");
+    char path[512];
+
+    if (!dir)
+        return NULL;
+    snprintf(path, sizeof path, "%s/%s%s", dir, name, suffix);
+    return fopen(path, "w");
+}
+
+static void dump_message(const struct replay *r, struct slice message)
+{
+    if (!r->dump || !r->print)
+        return;
+    fprintf(r->dump, "000000");
+    for (size_t i = 0; i < message.n; i++)
+        fprintf(r->dump, " %02x", message.p[i]);
+    fprintf(r->dump, "\n");
+}
+
+static void dump_keys(const struct replay *r, const char *name)
+{
+    FILE *out = begin_dump(name, ".keys");
+    char ei[2 * SECRET_MAX + 1], er[sizeof ei], ai[sizeof ei], ar[sizeof ei];
+
+    for (size_t i = 0; out && i < r->n_keys; i++) {
+        const struct ike_record *k = &r->keys[i]->ike;
+
+        fprintf(out, "%016" PRIx64 ",%016" PRIx64 ",%s,%s,\"AES-%s-%u %s\",%s,%s,\"%s\"\n",
+                k->spi_i, k->spi_r, hex_format(secret_slice(&k->sk_ei), ei),
+                hex_format(secret_slice(&k->sk_er), er),
+                k->suite.encr == ENCR_AES_CBC ? "CBC" : "GCM", (unsigned)k->suite.encr_bits,
+                k->suite.encr == ENCR_AES_CBC ? "[RFC3602]" : "with 16 octet ICV [RFC5282]",
+                hex_format(secret_slice(&k->sk_ai), ai), hex_format(secret_slice(&k->sk_ar), ar),
+                k->suite.encr == ENCR_AES_CBC ? "HMAC_SHA2_256_128 [RFC4868]" : "NONE [RFC4306]");
+    }
+    if (out)
+        (void)fclose(out);
+}
+
 static void show_wire(struct replay *r, const char *arrow, const char *hex)
 {
     static uint8_t bytes[IKE_MESSAGE_MAX];
@@ -148,6 +192,7 @@ static void show_wire(struct replay *r, const char *arrow, const char *hex)
     size_t n;
 
     cr_assert(hex_parse(hex, bytes, sizeof bytes, &n));
+    dump_message(r, (struct slice){bytes, n});
     show(r, arrow, wire_line((struct slice){bytes, n}, keys_of(r, (struct slice){bytes, n}), line));
 }
 
@@ -277,7 +322,11 @@ ParameterizedTest(struct scene *scene, replay, strongswan)
     run_trace(&r, scene->name);
     r.print = true;
     printf("\n%s\n", scene->name);
+    r.dump = begin_dump(scene->name, ".hex");
     run_trace(&r, scene->name);
+    if (r.dump)
+        (void)fclose(r.dump);
+    dump_keys(&r, scene->name);
     cr_assert_gt(r.sends, 0);
     for (size_t i = 0; i < 3; i++)
         cr_expect(strstr(r.shown, scene->shows[i]), "%s does not show: %s", scene->name,
