@@ -35,6 +35,9 @@ extern const char bench_tunnel_hex[];
 extern const char bench_account[];
 extern const char bench_psk[];
 
+/* Repeatable random bytes, ctx being a rng_state; all of an address family. */
+void bench_fill(void *ctx, uint8_t *out, size_t n);
+struct selector bench_any(uint8_t family);
 void bench_open(struct bench *b);
 void bench_close(struct bench *b);
 void bench_datagram(struct bench *b, const struct endpoint *local, const struct endpoint *peer,
