@@ -26,8 +26,8 @@ for hex in "$work"/dump/*.hex; do
     scene=$(basename "$hex" .hex)
     text2pcap -q -u 500,500 "$hex" "$work/$scene.pcap" >/dev/null 2>&1
     XDG_CONFIG_HOME=$work/config tshark -r "$work/$scene.pcap" -V >"$work/$scene.txt" 2>/dev/null
-    # the first payload of an IKE message is its 17th octet; SK is 46
-    want=$(count '^000000( [0-9a-f]{2}){16} 2e ' "$hex")
+    # the first payload of an IKE message is its 17th octet; SK is 46, SKF 53
+    want=$(count '^000000( [0-9a-f]{2}){16} (2e|35) ' "$hex")
     opened=$(count 'Decrypted Data' "$work/$scene.txt")
     right=$(count 'Integrity Checksum Data: .*\[correct\]' "$work/$scene.txt")
     if [ "$opened" -ne "$want" ] || [ "$right" -ne "$want" ] || grep -q 'Malformed' "$work/$scene.txt"; then

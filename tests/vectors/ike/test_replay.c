@@ -41,6 +41,7 @@ static const struct scene scenes[] = {
     {"cookie",
      {"octets: N(COOKIE) 24\n", "octets: N(COOKIE) 24, SA",
       "commit ike installed, child installed"}},
+    {"fragments", {"N(FRAGMENTATION_SUPPORTED)", "SKF", "commit ike installed, child installed"}},
     {"wrong_psk",
      {"failure wrong_psk: id f5407", "IKE_AUTH response 1, 65 octets",
       "SK{N(AUTHENTICATION_FAILED)}"}},
