@@ -137,3 +137,29 @@ first_child() { node_first "$1" /v1/child-sas | jq -r .spi_in; }
 # log_mark NODE: a place in its log; log_since NODE MARK: the lines after it
 log_mark() { wc -l <"$(node_dir "$1")/anysad.log"; }
 log_since() { tail -n "+$(($2 + 1))" "$(node_dir "$1")/anysad.log"; }
+
+# ---------------------------------------------------------------- pings that last
+
+# pings_start CUSTOMER INTERVAL: it and the inner host ping each other until pings_end
+pings_start() {
+    ping_start "$1" "c$1" "$(customer_host "$1")" "$INNER_HOST" "$2"
+    ping_start "$1" inner "$INNER_HOST" "$(customer_host "$1")" "$2"
+}
+ping_start() { # CUSTOMER NS SOURCE TARGET INTERVAL
+    spawn "ping-$1-$2" "$STATE/ping-$1-$2" nsenter --net="$(ns_path "$2")" -- \
+        "$PYTHON" "$LAB_D/patient_ping.py" --source "$3" --count 65536 --interval "$5" "$4"
+}
+
+# pings_end WHAT CUSTOMER MIN: fails unless at least MIN went either way and all were answered
+pings_end() {
+    local where sent received
+    for where in "c$2" inner; do
+        check "$1: pings in $where were still under way" running "ping-$2-$where"
+        end_process "ping-$2-$where" INT 10
+        read -r sent received < <(tail -n 1 "$STATE/ping-$2-$where") || true
+        check "$1: pings from $where: $(cat "$STATE/ping-$2-$where")" [ "${sent:-0}" = "${received:-none}" ]
+        check "$1: only ${sent:-0} pings from $where" [ "${sent:-0}" -ge "$3" ]
+        rm "$STATE/ping-$2-$where"
+        PINGS_ANSWERED=$((${PINGS_ANSWERED:-0} + received))
+    done
+}
