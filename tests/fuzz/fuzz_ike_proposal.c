@@ -1,4 +1,5 @@
-/* SA payload bodies: octet 0 chooses the rules, the rest is the body.
+/* SA payload bodies: octet 0 chooses the rules, the rest is the body, as it stands or, with bit 7
+ * of octet 0, as a list of pairs that build() makes one of.
  *
  * What is chosen was offered, in one and the same proposal, and is allowed; where nothing is
  * chosen, no proposal has all that a suite needs. Both are found out here in another way than
@@ -191,30 +192,113 @@ static void check_text(struct slice body, const struct choice_rules *rules, size
     free(text);
 }
 
+/* ---- well-formed payloads ---- */
+
+static void build_transform(struct writer *w, unsigned which, uint8_t how, bool last)
+{
+    static const struct transform others[] = {
+        {.type = TRANSFORM_ESN, .id = ESN_NO},       {.type = TRANSFORM_ESN, .id = ESN_YES},
+        {.type = TRANSFORM_DH, .id = DH_NONE},       {.type = TRANSFORM_DH, .id = 19},
+        {.type = TRANSFORM_INTEG, .id = INTEG_NONE}, {.type = 9, .id = 1},
+    };
+    size_t n_others = sizeof others / sizeof *others, at = w->n;
+    const struct transform *t;
+
+    which %= transform_count + n_others;
+    t = which < transform_count ? &transform_table[which] : &others[which - transform_count];
+    write_u8(w, last ? 0 : TRANSFORM_MORE);
+    write_u8(w, 0);
+    write_u16(w, 0);
+    write_u8(w, t->type);
+    write_u8(w, 0);
+    write_u16(w, t->id);
+    if (t->key_bits && !(how & 1)) {
+        write_u16(w, 0x8000 | TRANSFORM_ATTR_KEY_LENGTH);
+        write_u16(w, how & 2 ? (uint16_t)(how << 4) : t->key_bits);
+    }
+    if (how & 4) { /* one that nobody knows */
+        write_u16(w, 0x8000 | 77);
+        write_u16(w, how);
+    }
+    if (how & 8) { /* of any length */
+        write_u16(w, TRANSFORM_ATTR_KEY_LENGTH);
+        write_u16(w, how >> 4);
+        write_zeros(w, how >> 4);
+    }
+    write_u16_at(w, at + 2, (uint16_t)(w->n - at));
+}
+
+/* Pairs of octets: 0x80 and more begin a proposal, the others are transforms of it. */
+static void build(struct reader *in, const struct choice_rules *rules, struct writer *w)
+{
+    uint8_t number = 0;
+
+    while (in->left >= 2 && number < 16) {
+        uint8_t kind = read_u8(in), how = read_u8(in), count = 0;
+        uint8_t protocol = kind & 1 ? how & 3 : rules->protocol;
+        uint8_t spi_n = protocol == PROTOCOL_ESP ? 4 : rules->ike_rekey ? 8 : 0;
+        size_t at = w->n;
+
+        if (kind & 2)
+            spi_n = how & 15;
+        write_u32(w, 0);
+        write_u8(w, ++number);
+        write_u8(w, protocol);
+        write_u8(w, spi_n);
+        write_u8(w, 0);
+        for (uint8_t i = 0; i < spi_n; i++)
+            write_u8(w, kind & 4 ? 0 : how);
+        while (in->left >= 2 && in->p[0] < 0x80 && count < 32) {
+            unsigned which = read_u8(in);
+            uint8_t t_how = read_u8(in);
+
+            count++;
+            build_transform(w, which, t_how, in->left < 2 || in->p[0] >= 0x80 || count == 32);
+        }
+        write_u8_at(w, at, in->left >= 2 && number < 16 ? PROPOSAL_MORE : 0);
+        write_u16_at(w, at + 2, (uint16_t)(w->n - at));
+        write_u8_at(w, at + 7, count);
+    }
+}
+
+/* An exact copy on the heap: the sanitizer sees any read past the end. */
+static struct slice body_of(const uint8_t *data, size_t n, const struct choice_rules *rules)
+{
+    static uint8_t room[32768];
+    struct writer w = writer_of(room, sizeof room);
+    struct reader in = reader_of(data + 1, n - 1);
+    uint8_t *copy;
+
+    if (data[0] & 128)
+        build(&in, rules, &w);
+    else
+        write_bytes(&w, in.p, in.left);
+    copy = malloc(w.n ? w.n : 1);
+    memcpy(copy, w.p, w.n);
+    return (struct slice){copy, w.n};
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct choice_rules rules = {.protocol = PROTOCOL_IKE};
     struct choice choice;
     struct slice body;
-    uint8_t *copy;
     int rc;
 
     if (n < 1 || n > 8192)
         return 0;
-    copy = malloc(n - 1 ? n - 1 : 1); /* exact: the sanitizer sees any read past the end */
-    memcpy(copy, data + 1, n - 1);
-    body = (struct slice){copy, n - 1};
     rules.protocol = data[0] & 1 ? PROTOCOL_ESP : PROTOCOL_IKE;
     rules.allow_null = data[0] & 2;
     rules.ke_group = data[0] & 32 ? 0 : data[0] & 4 ? DH_MODP_1536 : DH_MODP_2048;
     rules.ignore_dh = data[0] & 8;
     rules.ike_rekey = data[0] & 16;
+    body = body_of(data, n, &rules);
     rc = proposal_choose(body, &rules, &choice);
     if (rc != ERR_INVALID)
         check_choice(body, &rules, rc, &choice);
     if (rc == ERR_OK)
         check_answer(&rules, &choice);
     check_text(body, &rules, data[0] & 64 ? 40 : 256);
-    free(copy);
+    free((void *)(uintptr_t)body.p);
     return 0;
 }

@@ -457,6 +457,23 @@ static void proposal_seeds(void)
     }
 }
 
+/* Lists of many transforms, in the target's own notation. */
+static void proposal_list_seeds(void)
+{
+    static const uint8_t ike[] = {128 | 4, 0x80, 0, 0, 0, 1, 0, 5, 0, 10, 0, 11, 0, 0x80,
+                                  0,       2,    0, 8, 0, 5, 0, 6, 0, 11, 4, 10, 0};
+    static const uint8_t esp[] = {128 | 1 | 4, 0x80, 9,  3, 4,  2, 0,  8, 0,  9, 0,
+                                  10,          0,    11, 0, 12, 0, 13, 0, 14, 0};
+    static struct seed s;
+
+    s.w = writer_of(s.bytes, sizeof s.bytes);
+    write_bytes(&s.w, ike, sizeof ike);
+    save(&s, "ike_proposal", "list_ike");
+    s.w = writer_of(s.bytes, sizeof s.bytes);
+    write_bytes(&s.w, esp, sizeof esp);
+    save(&s, "ike_proposal", "list_esp");
+}
+
 static void ts_seeds(void)
 {
     static const char *const pairs[][2] = {
@@ -498,6 +515,7 @@ int main(int argc, char **argv)
     sk_plain();
     message_seeds();
     proposal_seeds();
+    proposal_list_seeds();
     ts_seeds();
     return 0;
 }
