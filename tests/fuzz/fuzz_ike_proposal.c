@@ -233,7 +233,7 @@ static void build(struct reader *in, const struct choice_rules *rules, struct wr
 {
     uint8_t number = 0;
 
-    while (in->left >= 2 && number < 16) {
+    while (in->left >= 2 && number < 6) {
         uint8_t kind = read_u8(in), how = read_u8(in), count = 0;
         uint8_t protocol = kind & 1 ? how & 3 : rules->protocol;
         uint8_t spi_n = protocol == PROTOCOL_ESP ? 4 : rules->ike_rekey ? 8 : 0;
@@ -248,14 +248,14 @@ static void build(struct reader *in, const struct choice_rules *rules, struct wr
         write_u8(w, 0);
         for (uint8_t i = 0; i < spi_n; i++)
             write_u8(w, kind & 4 ? 0 : how);
-        while (in->left >= 2 && in->p[0] < 0x80 && count < 32) {
+        while (in->left >= 2 && in->p[0] < 0x80 && count < 16) {
             unsigned which = read_u8(in);
             uint8_t t_how = read_u8(in);
 
             count++;
-            build_transform(w, which, t_how, in->left < 2 || in->p[0] >= 0x80 || count == 32);
+            build_transform(w, which, t_how, in->left < 2 || in->p[0] >= 0x80 || count == 16);
         }
-        write_u8_at(w, at, in->left >= 2 && number < 16 ? PROPOSAL_MORE : 0);
+        write_u8_at(w, at, in->left >= 2 && number < 6 ? PROPOSAL_MORE : 0);
         write_u16_at(w, at + 2, (uint16_t)(w->n - at));
         write_u8_at(w, at + 7, count);
     }

@@ -105,6 +105,27 @@ static bool seal_plain(const struct ike_record *keys, uint8_t exchange, uint32_t
     return true;
 }
 
+/* Sends the chain as a run of fragments (RFC 7383). */
+static void send_fragments(struct world *w, const struct op *op, const struct ike_record *keys,
+                           const struct chain *c, const struct outgoing *o, struct datagram *d)
+{
+    static const struct rng rng = {no_random, NULL};
+    size_t total = (c->w.n + 199) / 200;
+
+    for (size_t k = op->kind & OP_FAIL_JOBS ? 1 : 0; k < total && total <= 80; k++) {
+        size_t i = op->arg & ARG_BACKWARDS ? total - 1 - k : k;
+        size_t left = c->w.n - 200 * i;
+        struct fragment f = {.first = i == 0 ? c->first : PAYLOAD_NONE,
+                             .piece = {c->w.p + 200 * i, left < 200 ? left : 200},
+                             .number = (uint16_t)(i + 1),
+                             .total = (uint16_t)total};
+
+        if (skf_seal(keys, !keys->i_am_initiator, o->exchange, o->flags, o->id, &f, 1, &rng,
+                     d->bytes, sizeof d->bytes, &d->n) == ERR_OK)
+            world_datagram(w, (struct slice){d->bytes, d->n});
+    }
+}
+
 static void speak(struct world *w, const struct op *op, struct datagram *d)
 {
     static const uint8_t exchanges[] = {IKE_AUTH, CREATE_CHILD_SA, INFORMATIONAL, 99};
@@ -112,28 +133,31 @@ static void speak(struct world *w, const struct op *op, struct datagram *d)
     static uint8_t payloads[2 * OP_BODY_MAX];
     struct ike_sa *sa = world_sa(w, op->kind & OP_OLDEST_SA);
     unsigned kind = op->kind % OP_KINDS;
+    struct outgoing o = {.exchange = exchanges[op->arg & 3],
+                         .flags = kind == OP_RESPONSE ? IKE_FLAG_RESPONSE : 0};
     struct ike_record keys;
     struct chain c;
-    uint32_t id;
-    bool ok;
+    bool ok = false;
 
     if (!sa || !peer_keys(sa, &keys))
         return;
-    id = kind == OP_RESPONSE ? sa->own.id : sa->phase < PHASE_ESTABLISHED ? 1 : keys.next_in;
-    id += op->arg & ARG_NEXT_ID ? 1 : 0;
+    o.id = kind == OP_RESPONSE ? sa->own.id : sa->phase < PHASE_ESTABLISHED ? 1 : keys.next_in;
+    o.id += op->arg & ARG_NEXT_ID ? 1 : 0;
+    w->no_iv = op->arg & ARG_NO_IV;
+    w->peer.port = op->arg & ARG_OTHER_PORT ? 31234 : 4500;
     if (kind == OP_PLAIN) {
-        ok = seal_plain(&keys, exchanges[op->arg & 3], id, op->body, d);
+        ok = seal_plain(&keys, o.exchange, o.id, op->body, d);
     } else {
         chain_begin(&c, payloads, sizeof payloads);
         world_chain(&c, op->body, op->kind & OP_BUILT);
         if (op->arg & ARG_GOOD_AUTH && sa->init_request.n)
             make_auth_good(sa, &keys, &c);
-        ok = sk_seal(&keys, !keys.i_am_initiator, exchanges[op->arg & 3],
-                     kind == OP_RESPONSE ? IKE_FLAG_RESPONSE : 0, id, &c, 1, &rng, d->bytes,
-                     sizeof d->bytes, &d->n) == ERR_OK;
+        if (op->arg & ARG_FRAGMENTS && !c.w.bad)
+            send_fragments(w, op, &keys, &c, &o, d);
+        else
+            ok = sk_seal(&keys, !keys.i_am_initiator, o.exchange, o.flags, o.id, &c, 1, &rng,
+                         d->bytes, sizeof d->bytes, &d->n) == ERR_OK;
     }
-    w->no_iv = op->arg & ARG_NO_IV;
-    w->peer.port = op->arg & ARG_OTHER_PORT ? 31234 : 4500;
     if (ok)
         world_datagram(w, (struct slice){d->bytes, d->n});
     w->no_iv = false;
@@ -181,8 +205,8 @@ static void begin(struct world *w, uint8_t octet)
     if (!(octet & WORLD_HALF_OPEN) || octet & WORLD_CHILDREN)
         world_preset(w);
     if (octet & WORLD_HALF_OPEN) {
-        static struct datagram init[4]; /* of each suite, made once */
-        struct datagram *d = &init[octet & (WORLD_CBC | WORLD_BIG_PRF)];
+        static struct datagram init[8]; /* of each kind, made once */
+        struct datagram *d = &init[octet & (WORLD_CBC | WORLD_BIG_PRF | WORLD_NARROW)];
 
         if (!d->n)
             d->n = world_init_request(&options, d->bytes, sizeof d->bytes);

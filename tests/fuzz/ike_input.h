@@ -14,7 +14,7 @@ enum { OPS_MAX = 8, OP_BODY_MAX = 4096 };
 enum {
     WORLD_CBC = 1,
     WORLD_BIG_PRF = 2,
-    WORLD_NARROW = 4,
+    WORLD_NARROW = 4, /* and fragments */
     WORLD_NULL_OK = 8,
     WORLD_INITIATOR = 16,
     WORLD_HALF_OPEN = 32, /* sk: begins after IKE_SA_INIT; message: cookies are asked for */
@@ -46,6 +46,9 @@ enum { /* argument of OP_REQUEST, OP_RESPONSE, OP_PLAIN; bits 0 and 1 choose the
        ARG_NEXT_ID = 8,   /* message ID too high by one */
        ARG_NO_IV = 16,
        ARG_OTHER_PORT = 32,
+       ARG_FRAGMENTS =
+           64, /* sent in fragments of 200 octets; with OP_FAIL_JOBS without the first */
+       ARG_BACKWARDS = 128, /* the last fragment first */
 };
 
 /* ---- fuzz_ike_message ---- */
@@ -91,6 +94,7 @@ static inline struct world_options world_options_of(uint8_t octet)
         .cbc = octet & WORLD_CBC,
         .big_prf = octet & WORLD_BIG_PRF,
         .narrow = octet & WORLD_NARROW,
+        .fragments = octet & WORLD_NARROW,
         .null_ok = octet & WORLD_NULL_OK,
         .initiator = octet & WORLD_INITIATOR,
         .children = octet & WORLD_CHILDREN ? 2 : 0,

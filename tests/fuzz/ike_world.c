@@ -125,6 +125,7 @@ static void new_engine(struct world *w)
         .child_lifetime_s = 28800,
         .max_children = 4,
         .dpd_s = 30,
+        .fragment_size = 300,
         .next_iv = next_iv,
         .next_iv_ctx = w,
         .esp_spi_taken = never_taken,
@@ -242,32 +243,52 @@ static void check_ike(const struct ike_record *r)
     REQUIRE(r->spi_i && r->spi_r);
 }
 
-/* What we send is what our own parser and the keys of its SA can read. */
-static void check_sent(struct world *w, struct slice bytes)
+/* What we send is what our own parser and the keys of its SA can read; fragments come in order. */
+static void check_protected(const struct world *w, const struct message *m)
 {
     static uint8_t plain[IKE_MESSAGE_MAX];
-    const struct payload *sk;
-    struct message m, inner = {0};
-    struct ike_sa *sa;
+    static size_t at;
+    static uint8_t first;
+    const struct payload *sk = &m->payloads[m->n - 1];
+    struct ike_sa *sa = ike_sa_find(w->engine, m->flags & IKE_FLAG_INITIATOR ? m->spi_i : m->spi_r);
+    struct reader r = reader_of(sk->body.p, sk->body.n);
+    uint16_t number = 1, total = 1;
+    struct message inner = {.raw = m->raw};
     size_t n;
+
+    REQUIRE(m->n == 1 && m->exchange != IKE_SA_INIT);
+    if (!sa)
+        return;
+    if (sk->type == PAYLOAD_SKF) {
+        number = read_u16(&r);
+        total = read_u16(&r);
+        REQUIRE(sa->rec->ike.fragmentation && number >= 1 && number <= total && total >= 2);
+        REQUIRE(m->raw.n <= w->engine->config.fragment_size);
+    }
+    if (number == 1) {
+        at = 0;
+        first = sk->next;
+    }
+    REQUIRE(at + m->raw.n <= sizeof plain);
+    REQUIRE(sk_open(&sa->rec->ike, m, sa->rec->ike.i_am_initiator, plain + at, &n) == ERR_OK);
+    at += n;
+    if (number == total)
+        REQUIRE(message_parse_chain(&inner, first, (struct slice){plain, at}) == ERR_OK);
+}
+
+static void check_sent(struct world *w, struct slice bytes)
+{
+    struct message m;
 
     REQUIRE(bytes.n <= sizeof w->last);
     REQUIRE(message_parse(bytes, &m) == ERR_OK && m.version == IKE_VERSION_2);
     memcpy(w->last, bytes.p, bytes.n);
     w->last_n = bytes.n;
     w->sent_bytes += bytes.n;
-    sk = m.n && m.payloads[m.n - 1].type == PAYLOAD_SK ? &m.payloads[m.n - 1] : NULL;
-    if (!sk) {
+    if (message_find(&m, PAYLOAD_SK) || message_find(&m, PAYLOAD_SKF))
+        check_protected(w, &m);
+    else
         REQUIRE(m.flags & IKE_FLAG_RESPONSE);
-        return;
-    }
-    REQUIRE(m.n == 1 && m.exchange != IKE_SA_INIT);
-    sa = ike_sa_find(w->engine, m.flags & IKE_FLAG_INITIATOR ? m.spi_i : m.spi_r);
-    if (!sa)
-        return;
-    REQUIRE(sk_open(&sa->rec->ike, &m, sa->rec->ike.i_am_initiator, plain, &n) == ERR_OK);
-    inner.raw = bytes;
-    REQUIRE(message_parse_chain(&inner, sk->next, (struct slice){plain, n}) == ERR_OK);
 }
 
 static void take_records(struct world *w, const struct ike_action *a)
@@ -366,7 +387,9 @@ void world_tick(struct world *w, uint64_t advance_us)
 
     w->now.mono_us += advance_us;
     w->now.wall_ms += (int64_t)(advance_us / 1000);
-    step(w, &event);
+    do
+        step(w, &event);
+    while (ike_tick_again(w->engine));
 }
 
 void world_record(struct world *w, const struct record *r)
@@ -457,6 +480,7 @@ void world_preset(struct world *w)
     memset(r->lineage.b, 7, sizeof r->lineage.b);
     r->term = (struct term){1, WORLD_SLOT, {{0}}};
     r->state = SA_INSTALLED;
+    r->fragmentation = w->options.fragments;
     r->next_in = 2;
     r->local = w->local;
     r->peer = w->peer;
@@ -579,6 +603,8 @@ size_t world_init_request(const struct world_options *o, uint8_t *out, size_t n)
     chain_notify(&c, 0, (struct slice){0}, N_NAT_DETECTION_SOURCE_IP, (struct slice){zeros, 20});
     chain_notify(&c, 0, (struct slice){0}, N_NAT_DETECTION_DESTINATION_IP,
                  (struct slice){zeros, 20});
+    if (o->fragments)
+        chain_error(&c, N_FRAGMENTATION_SUPPORTED);
     message_header(&message, WORLD_SPI_I, 0, c.first, IKE_SA_INIT, IKE_FLAG_INITIATOR, 0);
     write_bytes(&message, c.w.p, c.w.n);
     message_finish(&message);

@@ -21,6 +21,7 @@ struct world_options {
     bool narrow;    /* the tunnel's traffic selectors are bounded */
     bool null_ok;   /* the tunnel allows NULL encryption */
     bool initiator; /* preset IKE SA: a rekey that we began */
+    bool fragments; /* the peer takes fragments (RFC 7383); ours are of 300 octets */
     bool always_cookie;
     unsigned children; /* of the preset IKE SA */
 };

@@ -152,7 +152,8 @@ static void auth(struct seed *s, uint8_t world, uint8_t flags, uint8_t arg, cons
     request(s, flags, AUTH_X | arg, &c);
 }
 
-static void create(struct seed *s, uint8_t flags, const struct suite *esp, uint32_t rekeys)
+static void create_in(struct seed *s, uint8_t flags, uint8_t arg, const struct suite *esp,
+                      uint32_t rekeys)
 {
     struct chain c = chain();
     uint8_t spi[4];
@@ -166,7 +167,12 @@ static void create(struct seed *s, uint8_t flags, const struct suite *esp, uint3
     if (esp->dh)
         add_ke(&c, esp->dh);
     add_ts(&c, "172.16.0.0/12", "10.0.0.0/8");
-    request(s, flags, CREATE_X, &c);
+    request(s, flags, CREATE_X | arg, &c);
+}
+
+static void create(struct seed *s, uint8_t flags, const struct suite *esp, uint32_t rekeys)
+{
+    create_in(s, flags, 0, esp, rekeys);
 }
 
 static void rekey_ike(struct seed *s, uint8_t world, uint8_t flags, bool answer)
@@ -245,6 +251,11 @@ static void sk_requests(uint8_t world, const char *suffix)
     auth(&s, world, 0, ARG_GOOD_AUTH, &esp_gcm, true);
     create(&s, 0, &esp_gcm, 0);
     SAVE("initial_contact");
+    begin(&s, world | WORLD_HALF_OPEN | WORLD_NARROW);
+    auth(&s, world, OP_HOLD_JOBS, ARG_GOOD_AUTH | ARG_FRAGMENTS, &esp_gcm, false);
+    op(&s, OP_RELEASE, 0, NULL);
+    rekey_ike(&s, world, 0, false);
+    SAVE("fragments");
     begin(&s, world | WORLD_CHILDREN);
     create(&s, OP_HOLD_COMMITS, &esp_cbc, 0);
     op(&s, OP_AGAIN, 0, NULL);
@@ -259,6 +270,12 @@ static void sk_requests(uint8_t world, const char *suffix)
     delete_sa(&s, OP_OLDEST_SA, 0);
     delete_sa(&s, 0, WORLD_CHILD_SPI);
     SAVE("rekey_ike");
+    begin(&s, world | WORLD_CHILDREN | WORLD_NARROW);
+    create_in(&s, OP_FAIL_JOBS, ARG_FRAGMENTS | ARG_BACKWARDS, &esp_gcm_pfs, WORLD_CHILD_SPI);
+    create_in(&s, OP_HOLD_JOBS, ARG_FRAGMENTS, &esp_gcm_pfs, WORLD_CHILD_SPI);
+    op(&s, OP_RELEASE, 0, NULL);
+    op(&s, OP_AGAIN, 0, NULL);
+    SAVE("create_fragments");
 #undef SAVE
 }
 
