@@ -112,6 +112,20 @@ static void show(const struct bench *b, const char *arrow, struct slice message)
     printf("%s  %s\n", arrow, wire_line(message, keys, line));
 }
 
+void bench_answered(struct bench *b, struct slice bytes)
+{
+    memcpy(b->answer, bytes.p, bytes.n);
+    b->answer_n = bytes.n;
+    b->answers++;
+    if (b->run_over)
+        b->run_n = 0;
+    b->run_over = false;
+    if (b->run_n + bytes.n <= sizeof b->run) {
+        memcpy(b->run + b->run_n, bytes.p, bytes.n);
+        b->run_n += bytes.n;
+    }
+}
+
 static void run(struct bench *b, const struct ike_event *event)
 {
     struct ike_actions actions = ike_step(b->engine, event, b->now);
@@ -123,18 +137,9 @@ static void run(struct bench *b, const struct ike_event *event)
         const struct ike_action *a = &actions.a[i];
 
         if (a->kind == IKE_ACT_SEND) {
-            memcpy(b->answer, a->bytes.p, a->bytes.n);
-            if (b->run_over)
-                b->run_n = 0;
-            b->run_over = false;
-            if (b->run_n + a->bytes.n <= sizeof b->run) {
-                memcpy(b->run + b->run_n, a->bytes.p, a->bytes.n);
-                b->run_n += a->bytes.n;
-            }
-            b->answer_n = a->bytes.n;
+            bench_answered(b, a->bytes);
             b->answer_local = a->local;
             b->answer_peer = a->peer;
-            b->answers++;
             show(b, "<--", a->bytes);
         } else if (a->kind == IKE_ACT_COMMIT) {
             drop_records(b);
@@ -194,15 +199,20 @@ void bench_run_held(struct bench *b)
 void bench_datagram(struct bench *b, const struct endpoint *local, const struct endpoint *peer,
                     struct slice bytes)
 {
-    /* An exact heap copy, so that a sanitizer sees any read past the end. */
-    uint8_t *copy = malloc(bytes.n ? bytes.n : 1);
     struct ike_event event = {.kind = IKE_EV_DATAGRAM, .local = *local, .peer = *peer};
+    uint8_t *copy;
 
+    b->answer_n = 0;
+    b->run_over = true;
+    if (b->wire) {
+        b->wire(b, bytes);
+        return;
+    }
+    /* An exact heap copy, so that a sanitizer sees any read past the end. */
+    copy = malloc(bytes.n ? bytes.n : 1);
     if (bytes.n)
         memcpy(copy, bytes.p, bytes.n);
     event.bytes = (struct slice){copy, bytes.n};
-    b->answer_n = 0;
-    b->run_over = true;
     show(b, "-->", bytes);
     b->keys = NULL;
     run(b, &event);

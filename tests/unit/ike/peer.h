@@ -29,6 +29,10 @@ struct bench {
     struct endpoint answer_local, answer_peer;
     bool show_wire;                /* prints every message */
     const struct ike_record *keys; /* of the message that is handed in next, for show_wire */
+    /* Takes the peer's datagrams instead of the engine and hands what comes back to
+     * bench_answered; NULL: the engine. tests/bench has a socket here. */
+    void (*wire)(struct bench *b, struct slice bytes);
+    void *wire_ctx;
 };
 
 extern const char bench_tunnel_hex[];
@@ -42,6 +46,8 @@ void bench_open(struct bench *b);
 void bench_close(struct bench *b);
 void bench_datagram(struct bench *b, const struct endpoint *local, const struct endpoint *peer,
                     struct slice bytes);
+/* A message of the gateway, at most IKE_MESSAGE_MAX. */
+void bench_answered(struct bench *b, struct slice bytes);
 void bench_tick(struct bench *b, uint64_t advance_us);
 /* Only the first step of a tick, or one more of it. */
 void bench_tick_step(struct bench *b, uint64_t advance_us);
