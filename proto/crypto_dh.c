@@ -136,28 +136,30 @@ struct dh_key *dh_import(uint16_t group, struct slice private_exponent)
     return g ? key_of(g, pair) : NULL;
 }
 
-/* Writes a number of the pair, left-padded to n octets. */
-static int number_out(const struct dh_key *key, const char *which, uint8_t *out, size_t n)
+int dh_public(const struct dh_key *key, uint8_t *out)
 {
-    BIGNUM *bn = NULL;
-    bool ok = EVP_PKEY_get_bn_param(key->pair, which, &bn) == 1 &&
-              BN_bn2binpad(bn, out, (int)n) == (int)n;
+    size_t n = key->group->n, got = 0;
 
-    BN_clear_free(bn);
-    if (ok)
+    /* The encoded form is padded to the length of p. */
+    if (EVP_PKEY_get_octet_string_param(key->pair, OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, out, n,
+                                        &got) == 1 &&
+        got == n)
         return ERR_OK;
     wipe(out, n);
     return crypto_failed();
 }
 
-int dh_public(const struct dh_key *key, uint8_t *out)
-{
-    return number_out(key, OSSL_PKEY_PARAM_PUB_KEY, out, key->group->n);
-}
-
 int dh_private(const struct dh_key *key, uint8_t *out, size_t n)
 {
-    return number_out(key, OSSL_PKEY_PARAM_PRIV_KEY, out, n);
+    BIGNUM *x = NULL;
+    bool ok = EVP_PKEY_get_bn_param(key->pair, OSSL_PKEY_PARAM_PRIV_KEY, &x) == 1 &&
+              BN_bn2binpad(x, out, (int)n) == (int)n;
+
+    BN_clear_free(x);
+    if (ok)
+        return ERR_OK;
+    wipe(out, n);
+    return crypto_failed();
 }
 
 /* ---- the shared secret ---- */
