@@ -31,7 +31,7 @@ static const char schema[] =
     " WITHOUT ROWID;"
     "CREATE TABLE records(kind INTEGER NOT NULL, key INTEGER NOT NULL, lineage BLOB,"
     " origin BLOB NOT NULL, seq INTEGER NOT NULL, state INTEGER NOT NULL,"
-    " not_after INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY(kind, key)) WITHOUT ROWID;";
+    " not_after INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY(kind, key));";
 
 enum statement { PUT_RECORD, PUT_VECTOR, PUT_EPOCH, EXPIRE, EXPIRE_ENDPOINTS, STATEMENTS };
 static const char *const statements[STATEMENTS] = {
