@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the benchmark scripts share: a lab of their own (tests/lab/common.sh), with
 #
-#   c1   the load generator
+#   rtr  the load generator, one link away from both
 #   n1   anysad, release build
 #   c2   charon as the responder, configured to its advantage
 #
@@ -138,11 +138,11 @@ secrets {
 CONF
 }
 
-# bench_run PROGRAM ARGUMENTS...: in c1, logging in as one tunnel after the other
+# bench_run PROGRAM ARGUMENTS...: in rtr, logging in as one tunnel after the other
 bench_run() {
     local program=$1
     shift
-    in_ns c1 "$BENCH_BIN/$program" --domain "$ACCOUNT.$ID_DOMAIN" --tunnels "$BENCH_TUNNELS" \
+    in_ns rtr "$BENCH_BIN/$program" --domain "$ACCOUNT.$ID_DOMAIN" --tunnels "$BENCH_TUNNELS" \
         --psk-file "$STATE/common/psk/bench" --tsi "$(customer_net 1)" --tsr "$INNER_NET" "$@"
 }
 

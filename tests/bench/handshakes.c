@@ -155,7 +155,7 @@ static bool report(const struct arguments *a, const struct tally *tallies, doubl
 
 int main(int argc, char **argv)
 {
-    struct arguments a = {.tunnels = 1, .rounds = 5, .count = 500, .concurrency = 8};
+    struct arguments a = {.tunnels = 1, .rounds = 5, .count = 500, .concurrency = 32};
     struct tally tallies[GATEWAYS_MAX] = {0};
     uint64_t before[GATEWAYS_MAX], dh_ns = 0;
     double dh_us;
