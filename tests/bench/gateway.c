@@ -102,7 +102,9 @@ void arguments_read(struct arguments *a, int argc, char **argv)
         {"count", required_argument, NULL, 'n'},
         {"concurrency", required_argument, NULL, 'c'},
         {"tunnels", required_argument, NULL, 'k'},
+        {"memory", required_argument, NULL, 'm'},
         {"gate", no_argument, NULL, 'g'},
+
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -124,6 +126,8 @@ void arguments_read(struct arguments *a, int argc, char **argv)
             a->count = number(optarg);
         else if (option == 'c')
             a->concurrency = number(optarg);
+        else if (option == 'm')
+            a->memory = number(optarg);
         else if (option == 'g')
             a->gate = true;
         else

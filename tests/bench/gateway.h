@@ -24,15 +24,15 @@ uint64_t gateway_memory_bytes(const struct gateway *g);
 struct arguments {
     char domain[IKE_DOMAIN_MAX], psk[256];
     struct wire_login login; /* its ID is that of tunnel 1 */
-    unsigned tunnels, rounds, count, concurrency;
+    unsigned tunnels, rounds, count, concurrency, memory;
     bool gate; /* a missed target is a failure */
     struct gateway gateways[GATEWAYS_MAX];
     size_t n_gateways;
 };
 
 /* --domain ACCOUNT.DOMAIN --psk-file FILE --tsi PREFIX --tsr PREFIX [--tunnels N] [--rounds N]
- * [--count N] [--concurrency N] [--gate] NAME,ADDRESS:PORT,PID...; defaults are what *a holds.
- * Exits with 2 on a mistake. */
+ * [--count N] [--concurrency N] [--memory N] [--gate] NAME,ADDRESS:PORT,PID...; defaults are what
+ * *a holds. Exits with 2 on a mistake. */
 void arguments_read(struct arguments *a, int argc, char **argv);
 
 /* The IKE ID of a tunnel; they are numbered from 1, and the number is the tunnel's id. */

@@ -3,8 +3,13 @@
  * Each gateway on the command line gets the same number of handshakes in turn, round after round,
  * so that whatever else the machine does meets all of them alike. Counted is the CPU time of the
  * gateway's process, all threads, until SETTLE_MS after the last answer (journal and key pool then
- * are at rest again). What Diffie-Hellman has of it is timed between the rounds: the functions that
- * a node calls once per handshake. The first gateway is ours, the second what it is compared to. */
+ * are at rest again). The first gateway is ours, the second what it is compared to.
+ *
+ * What Diffie-Hellman has of it: during our rounds a thread times, now and then, the functions that
+ * a node calls once per handshake, so that it meets the same cold caches and busy neighbours.
+ *
+ * Memory is what MEMORY handshakes more leave behind. They come last, because a gateway may be
+ * slower with many SAs; that is another question. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -18,13 +23,15 @@
 enum {
     SETTLE_MS = 300,
     WARM_UP = 64,
-    DH_RUNS = 200, /* between two rounds */
+    PROBE_EVERY_MS = 20,
+    PROBES = 3, /* in a row, after one to warm up: a node's threads do one after the other */
     CONCURRENCY_MAX = 64,
 };
 static const double target_ratio = 0.25, target_dh = 0.70;
 
 struct tally {
-    uint64_t cpu_ns, memory_bytes, handshakes;
+    uint64_t cpu_ns, handshakes;
+    double memory_kib; /* of an IKE SA with its Child SA */
 };
 
 /* ---- load ---- */
@@ -92,28 +99,55 @@ static uint64_t thread_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-/* Nanoseconds of a key pair, its public value and a shared secret. */
-static uint64_t dh_cost_ns(void)
+struct probe {
+    pthread_t thread;
+    atomic_bool stop;
+    uint64_t ns, n; /* of n times a key pair, its public value and a shared secret */
+};
+
+static uint64_t dh_once_ns(struct slice peer_public)
 {
-    uint8_t peer_public[DH_PUBLIC_MAX], own_public[DH_PUBLIC_MAX], shared[DH_PUBLIC_MAX];
-    size_t n = dh_public_len(DH_MODP_2048);
+    uint8_t own_public[DH_PUBLIC_MAX], shared[DH_PUBLIC_MAX];
+    uint64_t began = thread_ns();
+    struct dh_key *own = dh_generate(DH_MODP_2048);
+
+    if (!own || dh_public(own, own_public) != ERR_OK ||
+        dh_derive(own, peer_public, shared) != ERR_OK)
+        exit(1);
+    dh_free(own);
+    return thread_ns() - began;
+}
+
+static void *run_probe(void *arg)
+{
+    struct probe *probe = arg;
+    uint8_t peer_public[DH_PUBLIC_MAX];
     struct dh_key *peer = dh_generate(DH_MODP_2048);
-    uint64_t began;
 
     if (!peer || dh_public(peer, peer_public) != ERR_OK)
         exit(1);
-    began = thread_ns();
-    for (int i = 0; i < DH_RUNS; i++) {
-        struct dh_key *own = dh_generate(DH_MODP_2048);
-
-        if (!own || dh_public(own, own_public) != ERR_OK ||
-            dh_derive(own, (struct slice){peer_public, n}, shared) != ERR_OK)
-            exit(1);
-        dh_free(own);
+    while (!atomic_load(&probe->stop)) {
+        (void)dh_once_ns((struct slice){peer_public, dh_public_len(DH_MODP_2048)});
+        for (int i = 0; i < PROBES; i++)
+            probe->ns += dh_once_ns((struct slice){peer_public, dh_public_len(DH_MODP_2048)});
+        probe->n += PROBES;
+        usleep(PROBE_EVERY_MS * 1000);
     }
-    began = thread_ns() - began;
     dh_free(peer);
-    return began / DH_RUNS;
+    return NULL;
+}
+
+static void probe_start(struct probe *probe)
+{
+    atomic_store(&probe->stop, false);
+    if (pthread_create(&probe->thread, NULL, run_probe, probe) != 0)
+        exit(1);
+}
+
+static void probe_stop(struct probe *probe)
+{
+    atomic_store(&probe->stop, true);
+    pthread_join(probe->thread, NULL);
 }
 
 /* ---- the report ---- */
@@ -141,10 +175,9 @@ static bool report(const struct arguments *a, const struct tally *tallies, doubl
     printf("\n%-14s %18s %14s %20s\n", "", "handshakes/CPU-s", "us each", "KiB per IKE+Child SA");
     for (size_t i = 0; i < a->n_gateways; i++)
         printf("%-14s %18.0f %14.0f %20.1f\n", a->gateways[i].name, 1e6 / us_each(&tallies[i]),
-               us_each(&tallies[i]),
-               (double)tallies[i].memory_bytes / 1024 / (double)tallies[i].handshakes);
-    printf("\nDH of a handshake, timed alone: %.0f us; the rest of %s's: %.0f us\n", dh_us,
-           a->gateways[0].name, other_us);
+               us_each(&tallies[i]), tallies[i].memory_kib);
+    printf("\nDH in a handshake of %s: %.0f us, the rest: %.0f us\n", a->gateways[0].name, dh_us,
+           other_us);
     if (a->n_gateways > 1)
         met = verdict("CPU per handshake, ratio", us_each(ours) / us_each(&tallies[1]), "",
                       target_ratio, true);
@@ -153,12 +186,45 @@ static bool report(const struct arguments *a, const struct tally *tallies, doubl
            met;
 }
 
+static void measure_cpu(const struct arguments *a, struct tally *tallies, struct probe *probe)
+{
+    printf("%u rounds of %u handshakes, %u at a time; us of CPU each\n", a->rounds, a->count,
+           a->concurrency);
+    for (unsigned r = 0; r < a->rounds; r++) {
+        printf("round %-2u", r + 1);
+        for (size_t i = 0; i < a->n_gateways; i++) {
+            uint64_t cpu = gateway_cpu_ns(&a->gateways[i]);
+
+            if (i == 0)
+                probe_start(probe);
+            run_load(a, &a->gateways[i], a->count);
+            if (i == 0)
+                probe_stop(probe);
+            settle();
+            cpu = gateway_cpu_ns(&a->gateways[i]) - cpu;
+            tallies[i].cpu_ns += cpu;
+            tallies[i].handshakes += a->count;
+            printf("   %s %5.0f", a->gateways[i].name, (double)cpu / 1000 / a->count);
+        }
+        printf("\n");
+    }
+}
+
+static double measure_memory(const struct arguments *a, const struct gateway *g)
+{
+    uint64_t before = gateway_memory_bytes(g);
+
+    run_load(a, g, a->memory);
+    settle();
+    return (double)(gateway_memory_bytes(g) - before) / 1024 / a->memory;
+}
+
 int main(int argc, char **argv)
 {
-    struct arguments a = {.tunnels = 1, .rounds = 5, .count = 500, .concurrency = 32};
+    struct arguments a = {
+        .tunnels = 1, .rounds = 8, .count = 150, .concurrency = 32, .memory = 2000};
     struct tally tallies[GATEWAYS_MAX] = {0};
-    uint64_t before[GATEWAYS_MAX], dh_ns = 0;
-    double dh_us;
+    struct probe probe = {0};
 
     arguments_read(&a, argc, argv);
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -166,30 +232,9 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < a.n_gateways; i++) {
         run_load(&a, &a.gateways[i], WARM_UP < a.count ? WARM_UP : a.count);
         settle();
-        before[i] = gateway_memory_bytes(&a.gateways[i]);
     }
-    (void)dh_cost_ns();
-    printf("%u rounds of %u handshakes, %u at a time; us of CPU each\n", a.rounds, a.count,
-           a.concurrency);
-    for (unsigned r = 0; r < a.rounds; r++) {
-        uint64_t dh = dh_cost_ns();
-
-        dh_ns += dh;
-        printf("round %-2u  dh %4.0f", r + 1, (double)dh / 1000);
-        for (size_t i = 0; i < a.n_gateways; i++) {
-            uint64_t cpu = gateway_cpu_ns(&a.gateways[i]);
-
-            run_load(&a, &a.gateways[i], a.count);
-            settle();
-            cpu = gateway_cpu_ns(&a.gateways[i]) - cpu;
-            tallies[i].cpu_ns += cpu;
-            tallies[i].handshakes += a.count;
-            printf("   %s %5.0f", a.gateways[i].name, (double)cpu / 1000 / a.count);
-        }
-        printf("\n");
-    }
+    measure_cpu(&a, tallies, &probe);
     for (size_t i = 0; i < a.n_gateways; i++)
-        tallies[i].memory_bytes = gateway_memory_bytes(&a.gateways[i]) - before[i];
-    dh_us = (double)dh_ns / 1000 / a.rounds;
-    return report(&a, tallies, dh_us) || !a.gate ? 0 : 1;
+        tallies[i].memory_kib = measure_memory(&a, &a.gateways[i]);
+    return report(&a, tallies, (double)probe.ns / 1000 / (double)probe.n) || !a.gate ? 0 : 1;
 }
