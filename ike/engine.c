@@ -580,18 +580,13 @@ static void on_job(struct ike_engine *e, struct ike_job *job)
 {
     struct ike_sa *sa = job->our_spi ? ike_sa_find(e, job->our_spi) : NULL;
 
-    if (job->kind == JOB_KEYGEN) {
-        struct key_pool *pool = &e->pools[job->group == e->pools[0].group ? 0 : 1];
-
-        if (pool->under_way)
-            pool->under_way--;
+    if (job->kind == JOB_REFILL) {
+        pool_put(e, job);
+    } else if (job->kind == JOB_KEYGEN) {
         if (job->dh && sa && sa->phase == PHASE_INIT && sa->group == job->group) {
             sa->dh = job->dh;
             job->dh = NULL;
             sa_init_continue(e, sa);
-        } else if (job->dh && pool->n < KEY_POOL) {
-            pool->keys[pool->n++] = job->dh;
-            job->dh = NULL;
         }
     } else if (job->kind == JOB_EXCHANGE) {
         if (sa && sa->busy)

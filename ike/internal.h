@@ -20,7 +20,8 @@ enum {
     HALF_OPEN_MAX = 20000,       /* in total; beyond it IKE_SA_INIT is dropped */
     REQUEST_KEPT_MAX = 4096,     /* largest IKE_SA_INIT that we keep for AUTH */
     GROUP_MAX = 256,             /* records of one exchange */
-    KEY_POOL = 8,                /* key pairs kept ready per group */
+    KEY_POOL = 32,               /* key pairs kept ready per group */
+    KEY_BATCH = 8,               /* made by one job, so that threads are woken less often */
     SWEEP_MS = 1000,             /* so often the time-outs of all SAs are looked at */
 };
 
@@ -131,12 +132,13 @@ struct ike_sa {
 };
 
 struct ike_job {
-    enum { JOB_KEYGEN, JOB_DERIVE, JOB_EXCHANGE } kind;
-    uint64_t our_spi; /* the SA that waits; 0: for the pool */
+    enum { JOB_KEYGEN, JOB_REFILL, JOB_DERIVE, JOB_EXCHANGE } kind;
+    uint64_t our_spi; /* the SA that waits; 0: REFILL, none does */
     uint16_t group;
     struct dh_key
         *dh; /* KEYGEN: made here. DERIVE: the SA's, lent. EXCHANGE: the job's, made if NULL */
     uint8_t peer_public[DH_PUBLIC_MAX], shared[DH_PUBLIC_MAX];
+    struct dh_key *batch[KEY_BATCH]; /* REFILL: made here */
     int rc;
 };
 
@@ -150,7 +152,7 @@ struct tunnel {
 struct key_pool {
     uint16_t group;
     struct dh_key *keys[KEY_POOL];
-    size_t n, under_way;
+    size_t n, under_way; /* key pairs here, in REFILL jobs */
 };
 
 struct source_prefix { /* half-open SAs from one */
@@ -274,6 +276,7 @@ void answer_error(struct ike_engine *e, struct ike_sa *sa, const struct request 
 void sa_init_request(struct ike_engine *e, const struct request *rq);
 void sa_init_continue(struct ike_engine *e, struct ike_sa *sa); /* the key pair is there */
 void pool_refill(struct ike_engine *e);
+void pool_put(struct ike_engine *e, struct ike_job *refill); /* takes what there is room for */
 /* natd.c part: the NAT_DETECTION hash (RFC 7296 §2.23). */
 int natd_hash(uint64_t spi_i, uint64_t spi_r, const struct endpoint *ep, uint8_t out[20]);
 uint64_t spi_make(const struct secret *key, uint16_t slot, uint32_t random22, uint64_t spi_i);

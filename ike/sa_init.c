@@ -77,16 +77,18 @@ static struct key_pool *pool_of(struct ike_engine *e, uint16_t group)
     return &e->pools[group == e->pools[0].group ? 0 : 1];
 }
 
+/* For the SA that waits for it, or (0) a batch for the pool. */
 static bool start_keygen(struct ike_engine *e, uint16_t group, uint64_t our_spi)
 {
     struct ike_job *job = calloc(1, sizeof *job);
 
     if (!job)
         return false;
-    job->kind = JOB_KEYGEN;
+    job->kind = our_spi ? JOB_KEYGEN : JOB_REFILL;
     job->group = group;
     job->our_spi = our_spi;
-    pool_of(e, group)->under_way++;
+    if (!our_spi)
+        pool_of(e, group)->under_way += KEY_BATCH;
     act_job(e, job);
     return true;
 }
@@ -98,10 +100,22 @@ struct dh_key *pool_take(struct ike_engine *e, uint16_t group)
     return pool->n ? pool->keys[--pool->n] : NULL;
 }
 
+void pool_put(struct ike_engine *e, struct ike_job *refill)
+{
+    struct key_pool *pool = pool_of(e, refill->group);
+
+    pool->under_way -= KEY_BATCH;
+    for (size_t i = 0; i < KEY_BATCH && pool->n < KEY_POOL; i++) {
+        if (refill->batch[i])
+            pool->keys[pool->n++] = refill->batch[i];
+        refill->batch[i] = NULL;
+    }
+}
+
 void pool_refill(struct ike_engine *e)
 {
     for (size_t i = 0; i < 2; i++)
-        while (e->pools[i].n + e->pools[i].under_way < KEY_POOL)
+        while (e->pools[i].n + e->pools[i].under_way + KEY_BATCH <= KEY_POOL)
             if (!start_keygen(e, e->pools[i].group, 0))
                 return;
 }
@@ -267,6 +281,7 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
     } else if (!start_keygen(e, sa->group, sa->our_spi)) {
         ike_sa_forget(e, sa);
     }
+    pool_refill(e);
 }
 
 void sa_init_continue(struct ike_engine *e, struct ike_sa *sa)
