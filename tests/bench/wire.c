@@ -47,11 +47,11 @@ static void exchange(struct bench *b, struct slice bytes)
 
         if (send(w->fd, bytes.p, bytes.n, 0) < 0 && errno != ECONNREFUSED)
             return;
-        while ((n = recv(w->fd, b->answer, sizeof b->answer, 0)) >= 0 || errno == EINTR) {
-            if (n < 0 || !is_answer(bytes, b->answer, (size_t)n))
+        while ((n = recv(w->fd, w->got, sizeof w->got, 0)) >= 0 || errno == EINTR) {
+            if (n < 0 || !is_answer(bytes, w->got, (size_t)n))
                 continue;
             w->took_ns = wire_now_ns() - sent_ns;
-            b->answer_n = (size_t)n;
+            bench_answered(b, (struct slice){w->got, (size_t)n});
             return;
         }
         w->retransmits++;

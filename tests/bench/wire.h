@@ -20,6 +20,7 @@ struct wire {
     struct dh_key *dh;
     int fd;
     struct endpoint gateway, own;
+    uint8_t got[IKE_MESSAGE_MAX];
     uint64_t took_ns; /* of the last exchange: from its (last) send to its answer */
     unsigned retransmits;
 };
