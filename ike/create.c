@@ -245,8 +245,8 @@ static struct ike_sa *make_successor(const struct create *c, const struct choice
     rec->spi_i = choice->peer_ike_spi;
     rec->spi_r = draw_ike_spi(c->e, rec->spi_i);
     rec->suite = choice->suite;
-    rec->local = c->rq->local;
-    rec->peer = c->rq->peer;
+    rec->local = c->sa->rec->ike.local;
+    rec->peer = c->sa->rec->ike.peer; /* a new one needs proof: move.c */
     if (keys_derive_ike(rec, &c->sa->rec->ike, c->nonce_i,
                         (struct slice){c->nonce_r, sizeof c->nonce_r}, c->dh->shared) != ERR_OK) {
         ike_sa_discard(sa);

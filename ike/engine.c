@@ -230,6 +230,7 @@ void ike_sa_hand_over(struct ike_engine *e, struct ike_sa *from, struct ike_sa *
     from->children = room;
     from->n_children = 0;
     from->cap_children = cap;
+    to->move = from->move;
     ike_sa_lead(e, to);
 }
 
@@ -463,6 +464,7 @@ static void on_request(struct ike_engine *e, struct ike_sa *sa, const struct req
     } else {
         refuse_syntax(e, sa, rq, "invalid_syntax: not an exchange for this IKE SA");
     }
+    move_noticed(e, sa, rq);
 }
 
 void protected_message(struct ike_engine *e, struct ike_sa *sa, struct request *rq)
@@ -574,6 +576,7 @@ static void on_committed(struct ike_engine *e, uint64_t commit)
         rekey_ike_in_place(e, sa);
         break;
     }
+    move_continue(e, sa);
 }
 
 static void on_job(struct ike_engine *e, struct ike_job *job)
@@ -692,6 +695,9 @@ struct ike_actions ike_step(struct ike_engine *engine, const struct ike_event *e
         break;
     case IKE_EV_RECORD:
         on_record(engine, event->record);
+        break;
+    case IKE_EV_MOVED:
+        move_reported(engine, event);
         break;
     case IKE_EV_TICK:
         on_tick(engine);

@@ -73,6 +73,10 @@ struct ike_config {
     /* Whether a time-out may end an SA: not in a minority of the members. NULL: yes. */
     bool (*may_give_up)(void *ctx);
     void *liveness_ctx;
+    /* The highest `move` of an endpoint record of a Child SA that is known, 0 none. NULL: none is.
+     */
+    uint64_t (*last_move)(void *ctx, uint32_t spi_in);
+    void *last_move_ctx;
 };
 
 struct ike_engine;
@@ -87,7 +91,8 @@ enum ike_event_kind {
     IKE_EV_JOB,          /* job: run */
     IKE_EV_COMMITTED,    /* commit: the records of that IKE_ACT_COMMIT passed the barrier */
     IKE_EV_RECORD,       /* record: another node changed or deleted what we may own (borrowed) */
-    IKE_EV_TICK,         /* about every 100 ms, and again while ike_tick_again() */
+    IKE_EV_MOVED, /* record, peer: some node heard the peer of this Child SA (borrowed) there */
+    IKE_EV_TICK,  /* about every 100 ms, and again while ike_tick_again() */
 };
 
 struct ike_event {
@@ -166,7 +171,8 @@ bool ike_owns(const struct ike_engine *engine, uint64_t our_spi);
 struct ike_stats {
     uint64_t half_open, established;
     uint64_t datagrams, malformed, no_epoch, cookies, prefix_full, auth_ok, auth_failed, rekeys,
-        deletes, retransmits, timeouts, reassembled, fragments_lost;
+        deletes, retransmits, timeouts, reassembled, fragments_lost, moves, move_probes,
+        move_probes_failed;
 };
 void ike_get_stats(const struct ike_engine *engine, struct ike_stats *out);
 

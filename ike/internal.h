@@ -64,6 +64,10 @@ struct own_request {
     bool sent;
     unsigned tries;
     uint64_t next_us; /* monotonic: the next retransmission */
+    /* It goes to this address too, or to this alone, and asks whether the peer is there. Family 0:
+     * to the recorded address. Not saved: after a restart the next report begins anew. */
+    struct endpoint probe_local, probe_peer;
+    bool probe_alone;
     /* The peer rekeyed the same SA meanwhile (§2.8.1): what it made, the lower of its two nonces.
      */
     uint32_t rival_spi;
@@ -118,6 +122,11 @@ struct ike_sa {
 
     struct fragments *fragments[2]; /* of a request, of a response; NULL: none */
     struct own_request own;
+    struct { /* move.c: where the peer was heard, until it is known whether it is there */
+        struct endpoint local, peer; /* family 0: nowhere new */
+        uint64_t next_us;            /* monotonic: no probe before */
+        unsigned failed;             /* probes in a row */
+    } move;
     uint64_t last_in_us;           /* monotonic: last authenticated IKE message */
     uint64_t retry_us;             /* monotonic: no rekey of ours before */
     uint16_t pfs_group;            /* that the peer asked for; 0: none */
@@ -167,6 +176,8 @@ struct ike_engine {
     struct tunnel *tunnels;
     struct ike_sa *by_spi, *by_init, *by_commit, *by_lineage;
     struct source_prefix *prefixes;
+    uint64_t probe_window_us; /* move.c: this second's probes */
+    unsigned probes;
     uint64_t next_sweep_us;    /* monotonic: when time-outs are looked for again */
     struct ike_sa *sweep_next; /* where the present sweep goes on; NULL: it is over */
     struct key_pool pools[2];
@@ -354,6 +365,19 @@ void own_tick(struct ike_engine *e, struct ike_sa *sa);
 bool own_awaits(const struct ike_sa *sa, uint32_t id); /* the answer of this message ID */
 void own_response(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);
 void own_restore(struct ike_engine *e, struct ike_sa *sa);
+/* move.c: the peer behind a NAT at a new address. */
+/* An authentic message from there: worth a probe? rq's SA need not be its lineage's newest. */
+void move_noticed(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);
+void move_reported(struct ike_engine *e, const struct ike_event *event);
+/* Begins a probe if one is wanted and allowed now; may emit a COMMIT. */
+void move_continue(struct ike_engine *e, struct ike_sa *sa);
+/* Sends the outstanding request to where it belongs this time. */
+void move_send(struct ike_engine *e, struct ike_sa *sa);
+/* The outstanding request is not for the probed address alone any more? Before each sending. */
+void move_widen(struct ike_sa *sa);
+/* An authentic answer to a liveness check: the move's records join the group, if it is proven. */
+void move_answered(struct ike_engine *e, struct ike_sa *sa, const struct own_request *own,
+                   const struct request *rq);
 /* rekey.c: rekeys that we begin. */
 void rekey_child_start(struct ike_engine *e, struct ike_sa *sa, struct record *old);
 void rekey_ike_start(struct ike_engine *e, struct ike_sa *sa);

@@ -261,6 +261,8 @@ static struct record *make_child(struct ike_engine *e, struct ike_sa *sa, const 
     r->child.generation++;
     r->child.replaces_spi = old->child.spi_in;
     r->child.origin_slot = e->config.slot;
+    if (r->child.udp_encap) /* the peer may have moved since the old one */
+        r->child.peer = sa->rec->ike.peer;
     r->child.created_ms = e->now.wall_ms;
     r->child.not_after_ms = e->now.wall_ms + (int64_t)e->config.child_lifetime_s * 1000;
     return r;

@@ -140,6 +140,8 @@ static void run(struct bench *b, const struct ike_event *event)
             bench_answered(b, a->bytes);
             b->answer_local = a->local;
             b->answer_peer = a->peer;
+            if (b->answers_in_step++ == 0)
+                b->first_answer_peer = a->peer;
             show(b, "<--", a->bytes);
         } else if (a->kind == IKE_ACT_COMMIT) {
             drop_records(b);
@@ -203,6 +205,7 @@ void bench_datagram(struct bench *b, const struct endpoint *local, const struct 
     uint8_t *copy;
 
     b->answer_n = 0;
+    b->answers_in_step = 0;
     b->run_over = true;
     if (b->wire) {
         b->wire(b, bytes);
@@ -225,6 +228,16 @@ void bench_tick_step(struct bench *b, uint64_t advance_us)
 
     b->now.mono_us += advance_us;
     b->now.wall_ms += (int64_t)(advance_us / 1000);
+    b->answers_in_step = 0;
+    b->run_over = true;
+    run(b, &event);
+}
+
+void bench_moved(struct bench *b, const struct record *child, const struct endpoint *peer)
+{
+    struct ike_event event = {.kind = IKE_EV_MOVED, .record = child, .peer = *peer};
+
+    b->answers_in_step = 0;
     b->run_over = true;
     run(b, &event);
 }

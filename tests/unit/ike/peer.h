@@ -27,8 +27,10 @@ struct bench {
     struct record *records[64]; /* the last COMMIT's */
     size_t n_records;
     struct endpoint answer_local, answer_peer;
-    bool show_wire;                /* prints every message */
-    const struct ike_record *keys; /* of the message that is handed in next, for show_wire */
+    unsigned answers_in_step;          /* SENDs since the last datagram, tick or report */
+    struct endpoint first_answer_peer; /* where the first of them went */
+    bool show_wire;                    /* prints every message */
+    const struct ike_record *keys;     /* of the message that is handed in next, for show_wire */
     /* Takes the peer's datagrams instead of the engine and hands what comes back to
      * bench_answered; NULL: the engine. tests/bench has a socket here. */
     void (*wire)(struct bench *b, struct slice bytes);
@@ -51,6 +53,8 @@ void bench_answered(struct bench *b, struct slice bytes);
 void bench_tick(struct bench *b, uint64_t advance_us);
 /* Only the first step of a tick, or one more of it. */
 void bench_tick_step(struct bench *b, uint64_t advance_us);
+/* Some node heard the peer of this Child SA there. */
+void bench_moved(struct bench *b, const struct record *child, const struct endpoint *peer);
 void bench_commit_held(struct bench *b);
 void bench_run_held(struct bench *b);
 /* The last committed record of a kind and state, or NULL. */
