@@ -24,7 +24,8 @@ json_t *api_ike_json(const struct ike_record *sa);
 /* ike_spi_r: of the IKE SA that its lineage has now, which need not be the one that made it. */
 uint64_t api_child_ike_spi_r(const struct sync_core *sync, const struct child_record *sa);
 json_t *api_child_json(const struct child_record *sa, uint64_t ike_spi_r,
-                       const struct dp_sa_stats *stats, const struct secret *fingerprint_key);
+                       const struct endpoint *peer, const struct dp_sa_stats *stats,
+                       const struct secret *fingerprint_key);
 
 /* Whether all live members report one digest. */
 bool api_converged(const struct sync_member_info *members, size_t n);

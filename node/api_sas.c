@@ -38,7 +38,8 @@ uint64_t api_child_ike_spi_r(const struct sync_core *sync, const struct child_re
 }
 
 json_t *api_child_json(const struct child_record *sa, uint64_t ike_spi_r,
-                       const struct dp_sa_stats *stats, const struct secret *fingerprint_key)
+                       const struct endpoint *peer, const struct dp_sa_stats *stats,
+                       const struct secret *fingerprint_key)
 {
     char text[SUITE_TEXT + ENDPOINT_TEXT + TIME_TEXT];
     json_t *o = json_object();
@@ -53,7 +54,7 @@ json_t *api_child_json(const struct child_record *sa, uint64_t ike_spi_r,
     set(o, "origin", json_integer(sa->origin_slot));
     set_text(o, "suite", suite_format(&sa->suite, text));
     set_text(o, "encap", sa->udp_encap ? "udp" : "esp");
-    set_text(o, "peer", endpoint_format(&sa->peer, text));
+    set_text(o, "peer", endpoint_format(peer, text));
     set(o, "ts_local", json_selectors(&sa->ts_local));
     set(o, "ts_remote", json_selectors(&sa->ts_remote));
     set_text(o, "state", child_state(sa));
@@ -109,8 +110,8 @@ static json_t *render_child(void *ctx, uint64_t spi)
 
     if (!record || !node->dp || !dp_sa_get_stats(node->dp, (uint32_t)spi, &stats))
         return NULL;
-    return api_child_json(&record->child, api_child_ike_spi_r(node->sync, &record->child), &stats,
-                          &node->fingerprint_key);
+    return api_child_json(&record->child, api_child_ike_spi_r(node->sync, &record->child),
+                          node_child_peer(node, &record->child), &stats, &node->fingerprint_key);
 }
 
 void api_get_ike_sas(void *ctx, const struct http_request *request, struct http_reply *reply)

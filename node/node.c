@@ -334,6 +334,8 @@ static int open_ike(struct node *node)
         .last_inbound_us = last_inbound_us,
         .may_give_up = may_give_up,
         .liveness_ctx = node,
+        .last_move = node_last_move,
+        .last_move_ctx = node,
         .next_iv = next_iv,
         .next_iv_ctx = node,
         .esp_spi_taken = esp_spi_taken,
@@ -350,8 +352,11 @@ static int open_ike(struct node *node)
 static int open_dataplane(struct node *node)
 {
     const struct config *config = node->config;
-    struct dp_callbacks callbacks = {
-        .ctx = node, .ike = on_ike, .confirmed = node_on_confirmed, .miss = on_miss};
+    struct dp_callbacks callbacks = {.ctx = node,
+                                     .ike = on_ike,
+                                     .confirmed = node_on_confirmed,
+                                     .miss = on_miss,
+                                     .moved = node_on_moved};
     struct dp_config c = {
         .slot = config->node.slot,
         .provider = "auto",

@@ -56,6 +56,7 @@ struct node_counters {
     uint64_t ike_send_failed;
     uint64_t install_failed; /* dp_sa_apply refused */
     uint64_t unknown_tunnel; /* Child SAs stored but not installed: no such tunnel here */
+    uint64_t moves_heard;    /* peers that other nodes heard elsewhere */
     uint64_t misses;         /* ESP for an SPI that is not here */
     uint64_t resumed;        /* own IKE SAs taken up after a restart or a hand-over */
     uint64_t adopted;        /* IKE SAs of dead nodes taken over */
@@ -141,6 +142,14 @@ void node_on_record(struct node *node, const struct record *record);
 /* After a reload or at start: installs what is stored and has a tunnel now, removes what
  * has none any more. */
 void node_install_all(struct node *node);
+/* dp_callbacks.moved: a lane heard the peer of this SA elsewhere. Told to the owner of its IKE SA,
+ * here or on another node. */
+void node_on_moved(void *ctx, uint32_t spi_in, const struct endpoint *peer);
+/* The same from another node; never told on. */
+void node_on_moved_elsewhere(struct node *node, uint32_t spi_in, const struct endpoint *peer);
+/* Where a Child SA's peer is: its record's, or where it moved to. */
+const struct endpoint *node_child_peer(const struct node *node, const struct child_record *sa);
+uint64_t node_last_move(void *ctx, uint32_t spi_in); /* ike_config.last_move */
 /* dp_callbacks.confirmed: the peer has sent on this SA, so it has it. */
 void node_on_confirmed(void *ctx, uint32_t spi_in);
 

@@ -101,7 +101,8 @@ struct child_record { /* key: spi_in */
     int64_t created_ms, not_after_ms;
 };
 
-struct endpoint_record { /* key: spi_in; a NAT move (later issues) */
+struct endpoint_record { /* key: spi_in; where the peer moved to behind its NAT, instead of the
+                            Child SA's `peer` */
     uint32_t spi_in;
     uint64_t move; /* rises */
     struct endpoint peer;

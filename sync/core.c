@@ -125,6 +125,17 @@ static void forward(struct sync_core *core, const struct sync_forward *f)
     out_publish(core, f->to_slot, &m);
 }
 
+static void tell_moved(struct sync_core *core, const struct sync_moved *moved)
+{
+    struct codec_message m = {.kind = CODEC_MOVED};
+
+    if (moved->to_slot == core->config.slot)
+        return;
+    m.moved.spi_in = moved->spi_in;
+    m.moved.peer = moved->peer;
+    out_publish(core, moved->to_slot, &m);
+}
+
 static void journaled(struct sync_core *core, const struct sync_event *ev)
 {
     if (ev->failed != core->journal_failed) {
@@ -171,6 +182,9 @@ static void take_event(struct sync_core *core, const struct sync_event *ev)
         break;
     case SYNC_EV_FORWARD:
         forward(core, &ev->forward);
+        break;
+    case SYNC_EV_MOVED:
+        tell_moved(core, &ev->moved);
         break;
     case SYNC_EV_DRAIN:
         core->draining = ev->draining;
@@ -230,6 +244,11 @@ const struct record *sync_find_child(const struct sync_core *core, uint32_t spi_
     return find(core, RECORD_CHILD, spi_in);
 }
 
+const struct record *sync_find_endpoint(const struct sync_core *core, uint32_t spi_in)
+{
+    return find(core, RECORD_ENDPOINT, spi_in);
+}
+
 const struct record *sync_find_lineage_ike(const struct sync_core *core,
                                            const struct id128 *lineage)
 {
@@ -240,6 +259,7 @@ const struct record *sync_find_lineage_ike(const struct sync_core *core,
         const struct record *r = e->held->r;
 
         if (r->kind == RECORD_IKE && r->ike.state == SA_INSTALLED &&
+            e->expires_ms > core->now.wall_ms &&
             (!newest || r->ike.created_ms > newest->ike.created_ms))
             newest = r;
     }

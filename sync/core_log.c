@@ -23,6 +23,31 @@ static bool expired(const struct sync_core *core, const struct record *r)
     return record_not_after_ms(r) <= core->now.wall_ms;
 }
 
+/* An endpoint record lives as long as its Child SA, whichever of the two came first. Like the
+ * deletion of a lineage's children this follows from the records here, so nobody publishes it. */
+static void settle_endpoint(struct sync_core *core, const struct entry *child)
+{
+    struct entry *moved = table_find(core->table, RECORD_ENDPOINT, child->held->r->child.spi_in);
+
+    if (!moved)
+        return;
+    if (record_state(child->held->r) == SA_DELETED)
+        table_remove(core->table, moved);
+    else
+        moved->expires_ms = child->expires_ms;
+}
+
+/* An endpoint of a Child SA that is deleted. */
+static bool is_orphan(const struct sync_core *core, const struct record *r)
+{
+    const struct entry *child;
+
+    if (r->kind != RECORD_ENDPOINT)
+        return false;
+    child = table_find(core->table, RECORD_CHILD, r->endpoint.spi_in);
+    return child && record_state(child->held->r) == SA_DELETED;
+}
+
 /* Puts a record into the table and tells node and journal. Takes r; NULL: no memory. */
 static struct entry *install(struct sync_core *core, struct record *r, bool journal)
 {
@@ -33,6 +58,8 @@ static struct entry *install(struct sync_core *core, struct record *r, bool jour
         core->journal_torn = true;
         return NULL;
     }
+    if (e->held->r->kind == RECORD_CHILD)
+        settle_endpoint(core, e);
     out_record(core, e->held);
     if (journal)
         out_journal(core, e->held->r);
@@ -110,6 +137,10 @@ static void join_in(struct sync_core *core, struct record *theirs, bool own, boo
     enum join_result result = JOIN_THEIRS;
     struct record *joined = NULL;
 
+    if (is_orphan(core, theirs)) {
+        record_free(theirs);
+        return;
+    }
     if (e && record_join(e->held->r, theirs, &result, &joined) != ERR_OK) {
         log_error("sync", "a record could not be joined");
         core->journal_torn = true;
@@ -266,7 +297,7 @@ void log_recover(struct sync_core *core, struct sync_recovery *recovery)
         if (!r)
             continue;
         record_normalise(r);
-        if (expired(core, r) || codec_record_check(r) != ERR_OK) {
+        if (expired(core, r) || codec_record_check(r) != ERR_OK || is_orphan(core, r)) {
             record_free(r);
             continue;
         }

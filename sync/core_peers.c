@@ -204,7 +204,8 @@ static bool belongs(enum frame_channel channel, enum codec_kind kind)
 {
     switch (channel) {
     case FRAME_PUB:
-        return kind == CODEC_UPDATE || kind == CODEC_ANNOUNCE || kind == CODEC_FORWARD;
+        return kind == CODEC_UPDATE || kind == CODEC_ANNOUNCE || kind == CODEC_FORWARD ||
+               kind == CODEC_MOVED;
     case FRAME_REQUEST:
         return kind == CODEC_PULL_REQUEST;
     case FRAME_REPLY:
@@ -318,6 +319,14 @@ static void on_forward(struct sync_core *core, struct codec_forward *f)
     f->datagram = NULL;
 }
 
+static void on_moved(struct sync_core *core, const struct codec_moved *m)
+{
+    struct sync_effect *fx = out_add(core, SYNC_FX_MOVED);
+
+    if (fx)
+        fx->moved = (struct sync_moved){core->config.slot, m->spi_in, m->peer};
+}
+
 void peers_frame(struct sync_core *core, struct slice bytes)
 {
     struct codec_message m = {0};
@@ -337,6 +346,8 @@ void peers_frame(struct sync_core *core, struct slice bytes)
         on_announce(core, from, h.number, &m.announce);
     else if (m.kind == CODEC_FORWARD)
         on_forward(core, &m.forward);
+    else if (m.kind == CODEC_MOVED)
+        on_moved(core, &m.moved);
     else if (id128_equal(&m.update.origin, &from->incarnation))
         log_update(core, from, &m.update);
     else

@@ -52,7 +52,7 @@ static const char *const statements[STATEMENTS] = {
                   " SET epoch = max(epoch, excluded.epoch)",
     [EXPIRE] = "DELETE FROM records WHERE not_after <= ?",
     [EXPIRE_ENDPOINTS] = "DELETE FROM records WHERE kind = 3 AND key NOT IN"
-                         " (SELECT key FROM records WHERE kind = 2)",
+                         " (SELECT key FROM records WHERE kind = 2 AND state = 1)",
 };
 
 struct db {

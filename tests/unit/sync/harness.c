@@ -150,6 +150,10 @@ static void on_effect(struct cluster *c, struct node *n, const struct sync_effec
         n->n_forwarded++;
         n->forwarded_bytes = (uint16_t)fx->forward.datagram.n;
         break;
+    case SYNC_FX_MOVED:
+        n->n_moved++;
+        n->moved = fx->moved;
+        break;
     case SYNC_FX_MEMBER:
         n->states[fx->slot] = fx->state;
         break;

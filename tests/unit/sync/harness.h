@@ -45,6 +45,8 @@ struct node {
     size_t n_epochs;
     uint16_t forwarded_bytes; /* length of the last FORWARDED datagram */
     size_t n_forwarded;
+    struct sync_moved moved; /* of the last MOVED */
+    size_t n_moved;
     size_t n_published, n_requests; /* effects */
     uint64_t last_request;
     enum member_state states[NODES_MAX + 1]; /* by slot, from MEMBER effects */

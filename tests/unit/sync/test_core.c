@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "sync/core.h"
 #include "tests/unit/sync/harness.h"
 
 Test(sync_core, three_new_nodes_find_each_other)
@@ -312,6 +313,120 @@ Test(sync_core, a_forwarded_datagram_reaches_its_destination_alone)
     cr_assert_eq(at(c, 3)->forwarded_bytes, 600u);
     cr_assert_eq(at(c, 2)->n_forwarded, 0u);
     cr_assert_eq(stats_of(c, 2).frames_refused, refused, "not for it is not against it");
+    cluster_free(c);
+}
+
+Test(sync_core, a_moved_peer_is_told_to_the_owner_alone)
+{
+    struct cluster *c = cluster_new(3);
+    struct sync_event ev = {.kind = SYNC_EV_MOVED, .moved = {.to_slot = 3, .spi_in = 0x400100}};
+
+    start_all(c);
+    settle(c);
+    cr_assert(endpoint_parse("198.51.100.7:1024", &ev.moved.peer));
+    give(c, 1, &ev);
+    run(c, 50);
+    cr_assert_eq(at(c, 3)->n_moved, 1u);
+    cr_assert_eq(at(c, 3)->moved.spi_in, 0x400100u);
+    cr_assert(endpoint_equal(&at(c, 3)->moved.peer, &ev.moved.peer));
+    cr_assert_eq(at(c, 2)->n_moved, 0u);
+    ev.moved.to_slot = 1;
+    give(c, 1, &ev);
+    run(c, 50);
+    cr_assert_eq(at(c, 1)->n_moved, 0u, "not to ourselves");
+    cluster_free(c);
+}
+
+/* ---- endpoints: where a peer moved to ---- */
+
+static struct record *expiring_child(const struct cluster *c, int64_t life_ms)
+{
+    struct record *r = sample_child(0x400100, 5);
+
+    r->child.created_ms = c->now.wall_ms;
+    r->child.not_after_ms = c->now.wall_ms + life_ms;
+    return r;
+}
+
+static bool endpoint_everywhere(struct cluster *c, uint64_t move)
+{
+    for (uint16_t slot = 1; slot <= c->n; slot++) {
+        const struct record *r = sync_find_endpoint(at(c, slot)->core, 0x400100);
+
+        if (move ? !r || r->endpoint.move != move : r != NULL)
+            return false;
+    }
+    return true;
+}
+
+Test(sync_core, an_endpoint_ends_with_its_child)
+{
+    struct cluster *c = cluster_new(2);
+    struct record *tombstone;
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 0, sample_endpoint(0x400100, 1), NULL, NULL); /* before its Child SA */
+    put(c, 2, 0, expiring_child(c, 60000), NULL, NULL);
+    put(c, 2, 0, sample_endpoint(0x400100, 2), NULL, NULL);
+    run(c, 50);
+    cr_assert(endpoint_everywhere(c, 2));
+    cr_assert(same_digests(c));
+    kill_node(c, 2);
+    start(c, 2);
+    settle(c);
+    cr_assert(endpoint_everywhere(c, 2), "a restart keeps it");
+    tombstone = expiring_child(c, 60000);
+    tombstone->child.state = SA_DELETED;
+    put(c, 1, 0, tombstone, NULL, NULL);
+    run(c, 50);
+    cr_assert(endpoint_everywhere(c, 0));
+    put(c, 2, 0, sample_endpoint(0x400100, 3), NULL, NULL);
+    run(c, 50);
+    cr_assert(endpoint_everywhere(c, 0), "nor does a late one come in");
+    cr_assert(same_digests(c));
+    kill_node(c, 1);
+    start(c, 1);
+    settle(c);
+    cr_assert(endpoint_everywhere(c, 0), "nor out of the journal");
+    cluster_free(c);
+}
+
+Test(sync_core, an_endpoint_expires_with_its_child)
+{
+    struct cluster *c = cluster_new(2);
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 0, sample_endpoint(0x400100, 1), NULL, NULL);
+    put(c, 1, 0, expiring_child(c, 2000), NULL, NULL);
+    run(c, 50);
+    cr_assert(endpoint_everywhere(c, 1));
+    run(c, 4000);
+    cr_assert(endpoint_everywhere(c, 0));
+    cr_assert_null(table_find(at(c, 1)->core->table, RECORD_ENDPOINT, 0x400100));
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
+Test(sync_core, the_newest_ike_sa_of_a_lineage)
+{
+    struct cluster *c = cluster_new(1);
+    struct record *old = sample_ike(0xaaa, 5), *fresh = sample_ike(0xbbb, 5);
+    struct id128 lineage = sample_id(5), other = sample_id(6);
+
+    start_all(c);
+    settle(c);
+    fresh->ike.created_ms = old->ike.created_ms + 1;
+    put(c, 1, 0, old, fresh, sample_ike(0xccc, 6));
+    cr_assert_eq(ike_record_spi(&sync_find_lineage_ike(at(c, 1)->core, &lineage)->ike), 0xbbbu);
+    fresh = sample_ike(0xbbb, 5);
+    fresh->ike.state = SA_DELETED;
+    put(c, 1, 0, fresh, NULL, NULL);
+    cr_assert_eq(ike_record_spi(&sync_find_lineage_ike(at(c, 1)->core, &lineage)->ike), 0xaaau);
+    cr_assert_eq(ike_record_spi(&sync_find_lineage_ike(at(c, 1)->core, &other)->ike), 0xcccu);
+    other = sample_id(7);
+    cr_assert_null(sync_find_lineage_ike(at(c, 1)->core, &other));
     cluster_free(c);
 }
 
