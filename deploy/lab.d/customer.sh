@@ -12,6 +12,7 @@
 #   C_ID         (from type)   the whole ID instead, in strongSwan's notation
 #   C_REMOTE_ID  192.0.2.1     IDr expected
 #   C_PORT       500           where IKE starts, here and there: 500 or 4500
+#   C_NAT        ""            at net_up: numbers of the customers behind a NAT box (nat.sh)
 #   C_PSK        (the tunnel's)
 #   C_LOCAL_TS, C_REMOTE_TS    the customer's prefix; 0.0.0.0/0
 #   C_REKEY      0             rekey the Child SA by itself after so many seconds
@@ -21,17 +22,12 @@
 #   C_LOG        1             charon's log level; 4 logs the keys themselves
 #   C_FRAGMENT   1280          largest IP packet of an IKE message (RFC 7383)
 #   C_RETRANSMIT 1.0           seconds until the first retransmission
-#   C_NAT                      customers behind a NAT of their own, by number: "3 4";
-#                              read by net_up and customer_config
 
 customer_addr() { printf '198.51.100.%d' "$((10 + $1))"; }
 customer_net()  { printf '203.0.113.%d/28' "$((16 * $1))"; }
 customer_host() { printf '203.0.113.%d' "$((16 * $1 + 1))"; }
 customer_dir()  { printf '%s/c%s' "$STATE" "$1"; }
 customer_log()  { cat "$(customer_dir "$1")/run/charon.log"; }
-behind_nat()    { [[ " ${C_NAT:-} " == *" $1 "* ]]; }
-# customer_local CUSTOMER: the address that it has itself; customer_addr is what rtr sees
-customer_local() { if behind_nat "$1"; then printf '192.168.%d.2' "$1"; else customer_addr "$1"; fi; }
 
 # customer_id CUSTOMER TYPE: the IKE ID in strongSwan's notation
 customer_id() {

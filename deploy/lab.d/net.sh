@@ -11,6 +11,7 @@
 # net_up: every namespace and link of the lab; nothing of anysa runs yet
 net_up() {
     local i
+    set_fact nat "${C_NAT:-}"
     net_routers_up
     for i in $(all_nodes); do net_node_up "$i"; done
     for i in $(seq 1 "$(customer_count)"); do net_customer_up "$i"; done
@@ -70,47 +71,19 @@ net_node_up() {
 }
 
 net_customer_up() {
-    local i=$1 customer
-    customer=$(ns "c$i")
+    local i=$1 outside=c$i
     ns_add "c$i"
-    if behind_nat "$i"; then net_nat_up "$i"; return; fi
-    link rtr "c$i" "c$i" up0
-    ip -n "$(ns rtr)" addr add 198.51.100.254/32 dev "c$i"
-    ip -n "$(ns rtr)" route add "$(customer_addr "$i")/32" dev "c$i"
-    ip -n "$customer" addr add "$(customer_addr "$i")/32" dev up0
-    ip -n "$customer" route add 198.51.100.254/32 dev up0
-    ip -n "$customer" route add default via 198.51.100.254 dev up0
-    ip -n "$customer" addr add "$(customer_host "$i")/32" dev lo
-}
-
-# net_nat_up CUSTOMER: a NAT gateway of its own, which changes ports as well as the address
-#
-#    cI 192.168.I.2 ---- 192.168.I.1 natI 198.51.100.(10+I) ---- rtr
-net_nat_up() {
-    local i=$1 gateway
-    gateway=$(ns "nat$i")
-    ns_add "nat$i"
-    link "nat$i" "c$i" "c$i" up0
-    link rtr "c$i" "nat$i" up0
-    ip -n "$(ns rtr)" addr add 198.51.100.254/32 dev "c$i"
-    ip -n "$(ns rtr)" route add "$(customer_addr "$i")/32" dev "c$i"
-    ns_sysctl "nat$i" net.ipv4.ip_forward=1
-    ip -n "$gateway" addr add "192.168.$i.1/24" dev "c$i"
-    ip -n "$gateway" addr add "$(customer_addr "$i")/32" dev up0
-    ip -n "$gateway" route add 198.51.100.254/32 dev up0
-    ip -n "$gateway" route add default via 198.51.100.254 dev up0 src "$(customer_addr "$i")"
-    ip -n "$(ns "c$i")" addr add "192.168.$i.2/24" dev up0
-    ip -n "$(ns "c$i")" route add default via "192.168.$i.1" dev up0
     ip -n "$(ns "c$i")" addr add "$(customer_host "$i")/32" dev lo
-    in_ns "nat$i" nft -f - <<NFT
-table ip nat {
-    chain postrouting {
-        type nat hook postrouting priority srcnat; policy accept;
-        oifname up0 meta l4proto udp masquerade to :20000-29999
-        oifname up0 masquerade
-    }
-}
-NFT
+    if behind_nat "$i"; then
+        nat_up "$i"
+        outside=nat$i
+    fi
+    link rtr "c$i" "$outside" up0
+    ip -n "$(ns rtr)" addr add 198.51.100.254/32 dev "c$i"
+    ip -n "$(ns rtr)" route add "$(customer_addr "$i")/32" dev "c$i"
+    ip -n "$(ns "$outside")" addr add "$(customer_addr "$i")/32" dev up0
+    ip -n "$(ns "$outside")" route add 198.51.100.254/32 dev up0
+    ip -n "$(ns "$outside")" route add default via 198.51.100.254 dev up0
 }
 
 # ---------------------------------------------------------------- choosing nodes
