@@ -73,10 +73,9 @@ struct ike_config {
     /* Whether a time-out may end an SA: not in a minority of the members. NULL: yes. */
     bool (*may_give_up)(void *ctx);
     void *liveness_ctx;
-    /* The highest `move` of an endpoint record of a Child SA that is known, 0 none. NULL: none is.
-     */
-    uint64_t (*last_move)(void *ctx, uint32_t spi_in);
-    void *last_move_ctx;
+    /* The endpoint record of a Child SA that is known here, or NULL. NULL: there are none. */
+    const struct record *(*find_endpoint)(void *ctx, uint32_t spi_in);
+    void *find_endpoint_ctx;
 };
 
 struct ike_engine;

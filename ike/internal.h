@@ -126,6 +126,7 @@ struct ike_sa {
         struct endpoint local, peer; /* family 0: nowhere new */
         uint64_t next_us;            /* monotonic: no probe before */
         unsigned failed;             /* probes in a row */
+        size_t children_left;        /* to be told that the peer moved: the first so many */
     } move;
     uint64_t last_in_us;           /* monotonic: last authenticated IKE message */
     uint64_t retry_us;             /* monotonic: no rekey of ours before */

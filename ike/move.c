@@ -42,6 +42,43 @@ static void forget_candidate(struct ike_sa *sa)
     sa->move.local = sa->move.peer = (struct endpoint){0};
 }
 
+/* ---- the records ---- */
+
+static const struct endpoint_record *known_endpoint(const struct ike_engine *e, uint32_t spi_in)
+{
+    const struct record *r = e->config.find_endpoint
+                                 ? e->config.find_endpoint(e->config.find_endpoint_ctx, spi_in)
+                                 : NULL;
+
+    return r ? &r->endpoint : NULL;
+}
+
+/* To where the IKE SA is known to be. */
+static void move_child(struct ike_engine *e, const struct ike_sa *sa, const struct child_record *c)
+{
+    const struct endpoint_record *known = known_endpoint(e, c->spi_in);
+    struct record *r;
+
+    if (!c->udp_encap || endpoint_equal(known ? &known->peer : &c->peer, &sa->rec->ike.peer))
+        return;
+    r = record_new(RECORD_ENDPOINT);
+    if (!r)
+        return;
+    r->endpoint = (struct endpoint_record){
+        .spi_in = c->spi_in, .move = known ? known->move + 1 : 1, .peer = sa->rec->ike.peer};
+    (void)group_add(e, r);
+    record_free(r);
+}
+
+/* From the last to the first: what is added or removed meanwhile makes none be forgotten. */
+static void move_children(struct ike_engine *e, struct ike_sa *sa)
+{
+    if (sa->move.children_left > sa->n_children)
+        sa->move.children_left = sa->n_children;
+    while (sa->move.children_left && e->n_group < GROUP_MAX)
+        move_child(e, sa, &sa->children[--sa->move.children_left]->child);
+}
+
 /* ---- hints ---- */
 
 /* The latest counts. */
@@ -89,6 +126,10 @@ void move_reported(struct ike_engine *e, const struct ike_event *event)
         if (mine->spi_in != child->spi_in || !mine->udp_encap || !(mine->nat & NAT_PEER))
             continue;
         note(sa, &sa->rec->ike.local, &event->peer);
+        if (endpoint_equal(&event->peer, &sa->rec->ike.peer))
+            move_child(e, sa, mine); /* that is known, but not of this one */
+        if (e->n_group)
+            group_commit(e, NULL);
         move_continue(e, sa);
         return;
     }
@@ -152,6 +193,11 @@ void move_continue(struct ike_engine *e, struct ike_sa *sa)
 {
     struct chain c;
 
+    if (sa->move.children_left && !e->n_group && !e->group_given) { /* more than one group holds */
+        move_children(e, sa);
+        if (e->n_group)
+            group_commit(e, NULL);
+    }
     if (!is_set(&sa->move.peer) || sa->phase != PHASE_ESTABLISHED)
         return;
     if (sa->own.kind != OWN_NONE) {
@@ -188,24 +234,6 @@ void move_send(struct ike_engine *e, struct ike_sa *sa)
 
 /* ---- the answer ---- */
 
-static void move_children(struct ike_engine *e, const struct ike_sa *sa)
-{
-    struct record *r = record_new(RECORD_ENDPOINT);
-
-    for (size_t i = 0; r && i < sa->n_children; i++) {
-        const struct child_record *c = &sa->children[i]->child;
-
-        if (!c->udp_encap)
-            continue;
-        r->endpoint.spi_in = c->spi_in;
-        r->endpoint.peer = sa->rec->ike.peer;
-        r->endpoint.move =
-            (e->config.last_move ? e->config.last_move(e->config.last_move_ctx, c->spi_in) : 0) + 1;
-        (void)group_add(e, r);
-    }
-    record_free(r);
-}
-
 void move_answered(struct ike_engine *e, struct ike_sa *sa, const struct own_request *own,
                    const struct request *rq)
 {
@@ -233,5 +261,6 @@ void move_answered(struct ike_engine *e, struct ike_sa *sa, const struct own_req
     rec->peer = rq->peer;
     sa->move.failed = 0;
     e->stats.moves++;
+    sa->move.children_left = sa->n_children;
     move_children(e, sa);
 }

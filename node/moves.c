@@ -42,10 +42,9 @@ const struct endpoint *node_child_peer(const struct node *node, const struct chi
     return moved ? &moved->endpoint.peer : &sa->peer;
 }
 
-uint64_t node_last_move(void *ctx, uint32_t spi_in)
+const struct record *node_find_endpoint(void *ctx, uint32_t spi_in)
 {
     const struct node *node = ctx;
-    const struct record *moved = sync_find_endpoint(node->sync, spi_in);
 
-    return moved ? moved->endpoint.move : 0;
+    return sync_find_endpoint(node->sync, spi_in);
 }

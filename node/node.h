@@ -149,7 +149,7 @@ void node_on_moved(void *ctx, uint32_t spi_in, const struct endpoint *peer);
 void node_on_moved_elsewhere(struct node *node, uint32_t spi_in, const struct endpoint *peer);
 /* Where a Child SA's peer is: its record's, or where it moved to. */
 const struct endpoint *node_child_peer(const struct node *node, const struct child_record *sa);
-uint64_t node_last_move(void *ctx, uint32_t spi_in); /* ike_config.last_move */
+const struct record *node_find_endpoint(void *ctx, uint32_t spi_in); /* for the engine */
 /* dp_callbacks.confirmed: the peer has sent on this SA, so it has it. */
 void node_on_confirmed(void *ctx, uint32_t spi_in);
 

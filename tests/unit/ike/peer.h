@@ -24,7 +24,7 @@ struct bench {
     unsigned answers, commits, failures;
     char reason[IKE_TEXT_MAX];
     struct id128 failed_tunnel;
-    struct record *records[64]; /* the last COMMIT's */
+    struct record *records[512]; /* the last COMMIT's */
     size_t n_records;
     struct endpoint answer_local, answer_peer;
     unsigned answers_in_step;          /* SENDs since the last datagram, tick or report */

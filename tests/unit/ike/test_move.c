@@ -8,22 +8,22 @@
 static struct bench b;
 static struct peer p;
 static struct endpoint home, away;
-static uint64_t last_move;
+static struct record known; /* an endpoint record of any Child SA; kind 0: none */
 
 enum { S = 1000000 };
 
-static uint64_t known_move(void *ctx, uint32_t spi_in)
+static const struct record *find_endpoint(void *ctx, uint32_t spi_in)
 {
     (void)ctx;
     (void)spi_in;
-    return last_move;
+    return known.kind ? &known : NULL;
 }
 
 static void establish(bool behind_nat)
 {
     bench_open(&b);
-    b.engine->config.last_move = known_move;
-    last_move = 0;
+    b.engine->config.find_endpoint = find_endpoint;
+    known = (struct record){0};
     peer_open(&p, &b);
     p.natd_fake = behind_nat;
     cr_assert(peer_init(&p) && peer_auth(&p));
@@ -103,7 +103,8 @@ Test(move, esp_from_elsewhere_is_asked_about_there_and_the_answer_moves_all)
     cr_assert_eq(p.asked.exchange, INFORMATIONAL);
     cr_assert_eq(p.asked.n, 0);
     cr_assert(recorded_at(&home), "nothing moves before the answer");
-    last_move = 6;
+    known.kind = RECORD_ENDPOINT;
+    known.endpoint.move = 6;
     commits = b.commits;
     /* HDR, SK {}  -->   from there */
     respond_from(&away);
@@ -202,6 +203,47 @@ Test(move, a_report_of_the_known_address_asks_nothing)
     reported(p.child.spi_out, &home);
     bench_tick(&b, 5 * S);
     cr_assert_eq(b.answer_n, 0);
+}
+
+/* Another node, or another side of a partition, let one Child SA behind. */
+Test(move, a_report_of_the_known_address_takes_along_a_child_that_stayed_behind)
+{
+    known.kind = RECORD_ENDPOINT;
+    known.endpoint = (struct endpoint_record){.move = 4, .peer = away};
+    reported(p.child.spi_out, &home);
+    cr_assert_eq(endpoints_committed(&home, 5), 1);
+    cr_assert_eq(b.answer_n, 0);
+    known.endpoint.peer = home;
+    while (b.n_records)
+        record_free(b.records[--b.n_records]);
+    reported(p.child.spi_out, &home);
+    cr_assert_eq(b.n_records, 0, "it is there now");
+}
+
+Test(move, more_children_than_one_group_holds_all_move)
+{
+    enum { MANY = 600 };
+    size_t moved;
+
+    while (sa()->n_children < MANY) {
+        struct record *r = record_clone(sa()->children[0]);
+
+        r->child.spi_in += (uint32_t)sa()->n_children;
+        cr_assert_eq(ike_sa_add_child(sa(), r), ERR_OK);
+    }
+    reported(p.child.spi_out, &away);
+    cr_assert(asked_at(&away));
+    respond_from(&away);
+    moved = endpoints_committed(&away, 1);
+    cr_assert_geq(moved, 200);
+    cr_assert_not_null(bench_record(&b, RECORD_IKE, SA_INSTALLED), "in the first group");
+    for (int i = 0; i < 4; i++) {
+        while (b.n_records)
+            record_free(b.records[--b.n_records]);
+        bench_tick(&b, S);
+        moved += endpoints_committed(&away, 1);
+    }
+    cr_assert_eq(moved, MANY);
 }
 
 Test(move, a_peer_that_is_not_behind_nat_never_moves)
