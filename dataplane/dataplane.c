@@ -241,6 +241,8 @@ static bool poll_news(struct dp *dp, struct ring *ring)
             dp->callbacks.confirmed(dp->callbacks.ctx, news.spi_in);
         else if (news.kind == NEWS_MISS && dp->callbacks.miss)
             dp->callbacks.miss(dp->callbacks.ctx, news.spi_in);
+        else if (news.kind == NEWS_MOVED && dp->callbacks.moved)
+            dp->callbacks.moved(dp->callbacks.ctx, news.spi_in, &news.peer);
     }
     return true;
 }
@@ -357,6 +359,17 @@ int dp_sa_apply(struct dp *dp, const struct child_record *record)
     return sa ? update_sa(sa, record) : add_sa(dp, record);
 }
 
+int dp_sa_move(struct dp *dp, uint32_t spi_in, const struct endpoint *peer)
+{
+    struct sa *sa = find_sa(dp, spi_in);
+
+    if (!sa || !sa->hot.outer->udp_encap)
+        return ERR_OK;
+    if (peer->ip.family != sa->hot.outer->peer.ip.family || peer->port == 0)
+        return ERR_INVALID;
+    return sa_move(sa, peer);
+}
+
 void dp_sa_remove(struct dp *dp, uint32_t spi_in)
 {
     struct sa *sa = find_sa(dp, spi_in);
@@ -424,6 +437,8 @@ void dp_get_counters(const struct dp *dp, struct dp_counters *out)
         out->packets_out += tally_get(&c->packets_out);
         out->bytes_in += tally_get(&c->bytes_in);
         out->bytes_out += tally_get(&c->bytes_out);
+        out->moves_reported += tally_get(&c->moves_reported);
+        out->moves_unreported += tally_get(&c->moves_unreported);
         for (int reason = 0; reason < DROP_COUNT; reason++)
             out->drops[reason] += tally_get(&c->drops[reason]);
     }

@@ -70,6 +70,10 @@ struct dp_callbacks { /* called from dp_poll, on the loop thread */
     void (*confirmed)(void *ctx, uint32_t spi_in);
     /* Inbound ESP for an SPI that is not here (rate-limited). */
     void (*miss)(void *ctx, uint32_t spi_in);
+    /* A peer behind NAT was heard from elsewhere than its SA sends to: an authentic packet, younger
+     * than any other of that SA here. It proves little (RFC 7296 §2.23): ask there before
+     * following. Rate-limited. */
+    void (*moved)(void *ctx, uint32_t spi_in, const struct endpoint *peer);
 };
 
 struct dp;
@@ -91,6 +95,9 @@ int dp_send_ike(struct dp *dp, const struct endpoint *local, const struct endpoi
 /* Installs an SA or applies its newer form (endpoint, confirmed, rekeyed). SA_DELETED retires it.
  */
 int dp_sa_apply(struct dp *dp, const struct child_record *sa);
+/* The peer is at another address now: from here on the record's is not looked at any more. Nothing
+ * happens to an SA that is not here or not UDP-encapsulated. ERR_NOMEM, ERR_INVALID. */
+int dp_sa_move(struct dp *dp, uint32_t spi_in, const struct endpoint *peer);
 /* At once. */
 void dp_sa_remove(struct dp *dp, uint32_t spi_in);
 /* Nothing is sealed on it any more and it is shown no more, but packets that are under way are
@@ -125,6 +132,7 @@ struct dp_counters {
     uint64_t packets_in, packets_out; /* delivered, by direction: in = from customers */
     uint64_t bytes_in, bytes_out;
     uint64_t drops[DROP_COUNT];
+    uint64_t moves_reported, moves_unreported; /* unreported: too many at a time */
 };
 void dp_get_counters(const struct dp *dp, struct dp_counters *out);
 /* Per tunnel, GRE included. False for an unknown tunnel. */

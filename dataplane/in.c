@@ -23,6 +23,7 @@ static void udp_arrived(struct lane *lane, struct packet *p, struct opening *o);
 static void ike_arrived(struct lane *lane, const struct packet *p);
 static void esp_arrived(struct lane *lane, struct packet *p, struct opening *o);
 static void esp_opened(struct lane *lane, struct packet *p, bool authentic);
+static void esp_look_for_move(struct lane *lane, const struct packet *p);
 static void gre_arrived(struct lane *lane, struct packet *p);
 static void inner_arrived(struct lane *lane, struct packet *p, uint8_t version, uint16_t mtu);
 static void inner_deliver(struct lane *lane, struct packet *p);
@@ -175,6 +176,8 @@ static void esp_opened(struct lane *lane, struct packet *p, bool authentic)
     if (!atomic_load_explicit(&hot->confirmed, memory_order_relaxed) &&
         !atomic_load_explicit(&hot->proven, memory_order_relaxed))
         lane_tell(lane, NEWS_CONFIRMED, hot->spi_in, &hot->proven);
+    if (hot->may_move && p->via == VIA_UDP)
+        esp_look_for_move(lane, p);
 
     if (!esp_finish(p, &hot->suite, &next)) {
         lane_drop(lane, DROP_MALFORMED_ESP);
@@ -193,6 +196,26 @@ static void esp_opened(struct lane *lane, struct packet *p, bool authentic)
         return;
     }
     inner_arrived(lane, p, next == IP_PROTO_IPV4 ? 4 : 6, tunnel_mtu(conf, p->sa));
+}
+
+/* A peer behind NAT may come from a new address from one packet to the next. An old packet sent
+ * again by somebody else is not younger than all others. (A second lane could put a lower number
+ * back; what comes of that is a report too many. A peer whose numbers begin anew is followed by
+ * its IKE messages alone until the next rekey.) */
+static void esp_look_for_move(struct lane *lane, const struct packet *p)
+{
+    struct sa_hot *hot = &p->sa->hot;
+    const struct sa_outer *outer = rcu_dereference(hot->outer);
+    struct reader r = reader_of(p->data, p->n);
+    uint32_t sequence;
+
+    read_skip(&r, sizeof hot->spi_in);
+    sequence = read_u32(&r);
+    if (r.bad || sequence <= atomic_load_explicit(&hot->highest_in, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&hot->highest_in, sequence, memory_order_relaxed);
+    if (!endpoint_equal(&outer->peer, &p->peer))
+        lane_moved(lane, hot, &p->peer);
 }
 
 /* ---------------------------------------------------------------- GRE */

@@ -174,7 +174,7 @@ void lane_tell(struct lane *lane, enum news_kind kind, uint32_t spi_in, atomic_b
             atomic_store_explicit(told, false, memory_order_relaxed);
         return;
     }
-    *news = (struct news){kind, spi_in};
+    *news = (struct news){.kind = kind, .spi_in = spi_in};
     ring_commit(lane->news);
     lane->wake_loop = true;
 }
@@ -195,6 +195,31 @@ void lane_miss(struct lane *lane, uint32_t spi_in)
     *m = (struct miss){spi_in, now};
     lane->miss_count++;
     lane_tell(lane, NEWS_MISS, spi_in, NULL);
+}
+
+/* What cannot be told now is told by a later packet. */
+void lane_moved(struct lane *lane, struct sa_hot *hot, const struct endpoint *peer)
+{
+    uint64_t now = lane->now.mono_us, told = tally_get(&hot->move_told_us);
+    struct news *news;
+
+    if (told && now - told < MOVE_REPEAT_US)
+        return;
+    if (now - lane->move_window_us >= 1000000) {
+        lane->move_window_us = now;
+        lane->move_count = 0;
+    }
+    news = lane->move_count < MOVES_PER_SECOND ? ring_reserve(lane->news, sizeof *news) : NULL;
+    if (!news) {
+        tally_add(&lane->counters.moves_unreported, 1);
+        return;
+    }
+    *news = (struct news){.kind = NEWS_MOVED, .spi_in = hot->spi_in, .peer = *peer};
+    ring_commit(lane->news);
+    lane->wake_loop = true;
+    lane->move_count++;
+    tally_set(&hot->move_told_us, now);
+    tally_add(&lane->counters.moves_reported, 1);
 }
 
 bool lane_random(struct lane *lane, uint8_t *out, size_t n)

@@ -23,9 +23,11 @@
 
 enum {
     LANE_RANDOM_BYTES = 4096,
-    MISS_SLOTS = 256,        /* indexed by the top 8 bits of a hash */
-    MISS_REPEAT_US = 100000, /* one SPI is asked for at most this often */
-    MISS_PER_SECOND = 200,   /* and all of them together */
+    MISS_SLOTS = 256,         /* indexed by the top 8 bits of a hash */
+    MISS_REPEAT_US = 100000,  /* one SPI is asked for at most this often */
+    MISS_PER_SECOND = 200,    /* and all of them together */
+    MOVE_REPEAT_US = 1000000, /* one SA's move is reported at most this often */
+    MOVES_PER_SECOND = 1000,  /* and all of them together: a rebooted NAT moves many */
     IKE_RING_BYTES = 1 << 20,
     NEWS_RING_BYTES = 1 << 16,
 };
@@ -35,17 +37,21 @@ struct ike_note {
     struct endpoint local, peer;
 };
 
-enum news_kind { NEWS_CONFIRMED = 1, NEWS_MISS };
+enum news_kind { NEWS_CONFIRMED = 1, NEWS_MISS, NEWS_MOVED };
 struct news {
     uint32_t kind; /* enum news_kind */
     uint32_t spi_in;
+    struct endpoint peer; /* NEWS_MOVED: where from */
 };
 
 struct lane_counters {
     tally packets_in, packets_out, bytes_in, bytes_out;
     tally drops[DROP_COUNT];
+    tally moves_reported, moves_unreported;
     tally iv_last; /* how far the IV counter has come */
 };
+
+struct sa_hot;
 
 struct batch {
     struct packet *p[BATCH_MAX];
@@ -78,6 +84,8 @@ struct lane {
     } misses[MISS_SLOTS];
     uint64_t miss_window_us;
     unsigned miss_count;
+    uint64_t move_window_us;
+    unsigned move_count;
 
     struct lane_counters counters;
 };
@@ -98,6 +106,7 @@ void lane_drop(struct lane *lane, enum dp_drop reason);
 void batch_add(struct batch *b, struct packet *p);
 void lane_tell(struct lane *lane, enum news_kind kind, uint32_t spi_in, atomic_bool *told);
 void lane_miss(struct lane *lane, uint32_t spi_in);
+void lane_moved(struct lane *lane, struct sa_hot *hot, const struct endpoint *peer);
 /* n unpredictable octets; false when the generator failed. */
 bool lane_random(struct lane *lane, uint8_t *out, size_t n);
 

@@ -152,6 +152,7 @@ static void describe(struct sa *sa, const struct child_record *r)
         sa->hot.selects_all |= SELECTS_ALL_V6;
     atomic_init(&sa->hot.confirmed, r->confirmed);
     atomic_init(&sa->hot.proven, false);
+    sa->hot.may_move = r->udp_encap && r->nat & NAT_PEER;
 }
 
 int sa_new(const struct child_record *r, const struct provider_ops *provider, unsigned lanes,
@@ -232,6 +233,8 @@ int sa_update(struct sa *sa, const struct child_record *r, bool *changed)
     if (rc != ERR_OK)
         return rc;
     *changed = false;
+    if (sa->moved)
+        outer->peer = was->peer;
     if (outer->udp_encap != was->udp_encap || !endpoint_equal(&outer->local, &was->local) ||
         !endpoint_equal(&outer->peer, &was->peer)) {
         rcu_assign_pointer(sa->hot.outer, outer);
@@ -248,6 +251,23 @@ int sa_update(struct sa *sa, const struct child_record *r, bool *changed)
         sa->rekeyed = true;
         *changed = true;
     }
+    return ERR_OK;
+}
+
+int sa_move(struct sa *sa, const struct endpoint *peer)
+{
+    struct sa_outer *was = sa->hot.outer, *outer;
+
+    sa->moved = true;
+    if (endpoint_equal(&was->peer, peer))
+        return ERR_OK;
+    outer = malloc(sizeof *outer);
+    if (!outer)
+        return ERR_NOMEM;
+    *outer = *was;
+    outer->peer = *peer;
+    rcu_assign_pointer(sa->hot.outer, outer);
+    call_rcu(&was->rcu, free_outer);
     return ERR_OK;
 }
 

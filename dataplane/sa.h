@@ -36,9 +36,12 @@ struct sa_hot {
     const struct selector *ts_local, *ts_remote;
     uint8_t n_local, n_remote;
     struct esp_suite suite;
-    uint8_t selects_all;   /* SELECTS_ flags */
-    atomic_bool confirmed; /* as the record says */
-    atomic_bool proven;    /* the confirmed news was handed to the loop */
+    uint8_t selects_all;         /* SELECTS_ flags */
+    atomic_bool confirmed;       /* as the record says */
+    atomic_bool proven;          /* the confirmed news was handed to the loop */
+    bool may_move;               /* UDP-encapsulated, and the peer is behind NAT */
+    _Atomic uint32_t highest_in; /* sequence number; with may_move alone */
+    tally move_told_us;          /* monotonic: when a move was last reported */
 };
 enum { SELECTS_ALL_V4 = 1, SELECTS_ALL_V6 = 2 }; /* any address and protocol on both sides */
 _Static_assert(sizeof(struct sa_hot) <= 128, "an SA's hot part fits two cache lines");
@@ -51,6 +54,7 @@ struct sa {
     struct suite suite;
     uint32_t generation, replaces_spi;
     bool rekeyed;
+    bool moved;                       /* the peer's address is dp_sa_move's, not the record's */
     bool lingering;                   /* deleted: still opens what is under way, never seals */
     uint64_t linger_end_us;           /* monotonic */
     struct sa *linger_next;           /* in the dataplane's list, oldest first */
@@ -92,6 +96,8 @@ bool sa_is_same(const struct sa *sa, const struct child_record *r);
 /* Takes over what may change: endpoints, confirmed, rekeyed. `changed` says whether anything did.
  * 0, ERR_INVALID, ERR_UNSUPPORTED or ERR_NOMEM. */
 int sa_update(struct sa *sa, const struct child_record *r, bool *changed);
+/* Sends to another address from now on. 0 or ERR_NOMEM. */
+int sa_move(struct sa *sa, const struct endpoint *peer);
 
 /* Outbound preference of two SAs of a tunnel: negative when `a` goes first (DESIGN §4, rekey
  * without loss). An SA that another one `replaced` was known to the peer, else it could not

@@ -155,6 +155,7 @@ static void clear_one(void *ctx, const struct record *old)
         memcmp(old->ike.peer_id.p, mine->peer_id.p, mine->peer_id.n) != 0 ||
         group_add_tombstone(o->e, old) != ERR_OK)
         return;
+    o->e->group[o->e->n_group - 1]->ike.lineage_over = true;
     log_info("ike", "INITIAL_CONTACT: IKE SA 0x%016" PRIx64 " of the same ID is gone",
              ike_record_spi(&old->ike));
     o->e->stats.deletes++;
@@ -200,6 +201,14 @@ static void auth_accept(struct ike_engine *e, struct ike_sa *sa, const struct re
         error = child_choose(e, tunnel, &cr, &choice, rq);
         if (!error)
             error = child_make(e, sa, tunnel, &cr, &choice, &child, rq);
+    } else if (offer || tsi || tsr) { /* none at all is childless initiation (RFC 6023) */
+        act_failure(e, &tunnel->t.id, rq, "invalid_syntax: not all of SA, TSi and TSr");
+        error = N_INVALID_SYNTAX;
+    }
+    if (error == N_INVALID_SYNTAX) { /* to the peer it means that no IKE SA is made (§2.21.2) */
+        answer_error(e, sa, rq, error, (struct slice){0});
+        ike_sa_close(e, sa);
+        return;
     }
     chain_begin(&c, e->inner, sizeof e->inner);
     chain_open(&c, PAYLOAD_IDR);
@@ -252,6 +261,7 @@ static void auth_decide(struct ike_engine *e, struct ike_sa *sa, const struct re
     const char *why;
     char id_text[IKE_ID_MAX];
     struct slice psk;
+    bool fits;
 
     if (!idi_payload || !identity_parse(idi_payload->body, &idi)) {
         auth_refuse(e, sa, rq, N_INVALID_SYNTAX, NULL, "malformed_ike_auth: no usable IDi");
@@ -262,13 +272,14 @@ static void auth_decide(struct ike_engine *e, struct ike_sa *sa, const struct re
     rng_fill(&e->rng, nobody, sizeof nobody);
     psk =
         tunnel ? (struct slice){tunnel->psk, tunnel->psk_n} : (struct slice){nobody, sizeof nobody};
+    fits = auth_fits(sa, psk, &idi, auth ? auth->body : (struct slice){0}); /* always that work */
     if (!auth) {
         snprintf(e->reason, sizeof e->reason, "unsupported_auth: no AUTH payload (EAP?), id %.200s",
                  id_text);
         auth_refuse(e, sa, rq, N_AUTHENTICATION_FAILED, tunnel ? &tunnel->t.id : NULL, e->reason);
         return;
     }
-    if (!auth_fits(sa, psk, &idi, auth->body) || !tunnel) {
+    if (!fits || !tunnel) {
         if (tunnel && auth->body.n && auth->body.p[0] != AUTH_SHARED_KEY)
             snprintf(e->reason, sizeof e->reason, "unsupported_auth: method %u, id %.200s",
                      (unsigned)auth->body.p[0], id_text);
@@ -292,9 +303,7 @@ void auth_request(struct ike_engine *e, struct ike_sa *sa, const struct request 
     case ERR_AUTH: /* the real one may still come */
         break;
     case ERR_UNSUPPORTED:
-        act_failure(e, NULL, rq, "unsupported_critical_payload in IKE_AUTH");
-        answer_error(e, sa, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD,
-                     (struct slice){&inner.bad_critical, 1});
+        refuse_critical(e, sa, rq, &inner);
         ike_sa_close(e, sa);
         break;
     default:

@@ -64,7 +64,7 @@ static uint16_t choose_selectors(struct ike_engine *e, const struct tunnel *t,
                                  const struct request *rq)
 {
     struct selector_list tsi, tsr;
-    char a[IKE_TEXT_MAX / 4], b[IKE_TEXT_MAX / 4];
+    char text[4][IKE_TEXT_MAX / 4];
 
     if (ts_parse(cr->tsi, &tsi) != ERR_OK || ts_parse(cr->tsr, &tsr) != ERR_OK) {
         snprintf(e->reason, sizeof e->reason, "invalid_syntax: malformed traffic selectors");
@@ -73,8 +73,12 @@ static uint16_t choose_selectors(struct ike_engine *e, const struct tunnel *t,
     if (ts_narrow(&tsi, &t->t.remote_ts, &child->ts_remote) &&
         ts_narrow(&tsr, &t->t.local_ts, &child->ts_local))
         return 0;
-    snprintf(e->reason, sizeof e->reason, "ts_unacceptable: peer offered TSi %s TSr %s",
-             ts_describe(&tsi, a, sizeof a), ts_describe(&tsr, b, sizeof b));
+    snprintf(
+        e->reason, sizeof e->reason,
+        "ts_unacceptable: peer offered TSi %.100s TSr %.100s, tunnel allows TSi %.100s TSr %.100s",
+        ts_describe(&tsi, text[0], sizeof text[0]), ts_describe(&tsr, text[1], sizeof text[1]),
+        ts_describe(&t->t.remote_ts, text[2], sizeof text[2]),
+        ts_describe(&t->t.local_ts, text[3], sizeof text[3]));
     return refuse_child(e, rq, t, N_TS_UNACCEPTABLE);
 }
 

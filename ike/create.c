@@ -37,6 +37,13 @@ static void refuse(const struct create *c, uint16_t type)
     answer_error(c->e, c->sa, c->rq, type, (struct slice){0});
 }
 
+/* A refusal that is no mere "later": it leaves its reason. */
+static void fail(const struct create *c, uint16_t type, const char *reason)
+{
+    act_failure(c->e, &c->sa->rec->ike.tunnel_id, c->rq, reason);
+    refuse(c, type);
+}
+
 static void refuse_group(const struct create *c, uint16_t preferred)
 {
     uint8_t group[2] = {(uint8_t)(preferred >> 8), (uint8_t)preferred};
@@ -98,7 +105,7 @@ static bool key_exchange_done(const struct create *c, uint16_t group)
         return false;
     }
     if (c->ke.n != dh_public_len(group)) {
-        refuse(c, N_INVALID_SYNTAX);
+        fail(c, N_INVALID_SYNTAX, "invalid_syntax: KE of a wrong length");
         return false;
     }
     if (!exchange_job_start(c->e, c->sa, c->rq, group, c->ke, pool_take(c->e, group)))
@@ -180,7 +187,7 @@ static void create_child(struct create *c, struct slice tsi, struct slice tsr)
 
     HASH_FIND(by_id, c->e->tunnels, &c->sa->rec->ike.tunnel_id, sizeof(struct id128), tunnel);
     if (!tunnel) {
-        refuse(c, N_NO_ADDITIONAL_SAS);
+        fail(c, N_NO_ADDITIONAL_SAS, "no_additional_sas: the tunnel is not configured any more");
         return;
     }
     if (message_find_notify(c->inner, N_REKEY_SA, &rekey)) {
@@ -190,6 +197,7 @@ static void create_child(struct create *c, struct slice tsi, struct slice tsr)
 
             chain_begin(&chain, c->e->inner, sizeof c->e->inner);
             chain_notify(&chain, PROTOCOL_ESP, rekey.spi, N_CHILD_SA_NOT_FOUND, (struct slice){0});
+            act_failure(c->e, &tunnel->t.id, c->rq, "child_sa_not_found: rekey of an unknown SPI");
             if (answer_seal(c->e, c->sa, c->rq, &chain) == ERR_OK)
                 answer_send(c->e, c->sa);
             return;
@@ -200,7 +208,7 @@ static void create_child(struct create *c, struct slice tsi, struct slice tsr)
             return;
         }
     } else if (c->sa->n_children >= c->e->config.max_children) {
-        refuse(c, N_NO_ADDITIONAL_SAS);
+        fail(c, N_NO_ADDITIONAL_SAS, "no_additional_sas: the IKE SA has max_children already");
         return;
     }
     error = child_choose(c->e, tunnel, &cr, &choice, c->rq);
@@ -237,8 +245,8 @@ static struct ike_sa *make_successor(const struct create *c, const struct choice
     rec->spi_i = choice->peer_ike_spi;
     rec->spi_r = draw_ike_spi(c->e, rec->spi_i);
     rec->suite = choice->suite;
-    rec->local = c->rq->local;
-    rec->peer = c->rq->peer;
+    rec->local = c->sa->rec->ike.local;
+    rec->peer = c->sa->rec->ike.peer; /* a new one needs proof: move.c */
     if (keys_derive_ike(rec, &c->sa->rec->ike, c->nonce_i,
                         (struct slice){c->nonce_r, sizeof c->nonce_r}, c->dh->shared) != ERR_OK) {
         ike_sa_discard(sa);
@@ -287,7 +295,7 @@ static void rekey_ike(struct create *c)
     int rc = proposal_choose(c->offer, &rules, &choice);
 
     if (rc == ERR_INVALID) {
-        refuse(c, N_INVALID_SYNTAX);
+        fail(c, N_INVALID_SYNTAX, "invalid_syntax: malformed IKE proposal");
     } else if (rc != ERR_OK) {
         explain_no_proposal(c->e, &rules, c->offer);
         act_failure(c->e, &c->sa->rec->ike.tunnel_id, c->rq, c->e->reason);
@@ -321,7 +329,7 @@ void create_child_request(struct ike_engine *e, struct ike_sa *sa, const struct 
     confirm_children(e, sa);
     rng_fill(&e->rng, c.nonce_r, sizeof c.nonce_r);
     if (!read_common(&c))
-        refuse(&c, N_INVALID_SYNTAX);
+        fail(&c, N_INVALID_SYNTAX, "invalid_syntax: CREATE_CHILD_SA without SA or nonce");
     else if (in_the_way(sa, tsi && tsr))
         refuse(&c, N_TEMPORARY_FAILURE);
     else if (tsi && tsr)
@@ -329,7 +337,7 @@ void create_child_request(struct ike_engine *e, struct ike_sa *sa, const struct 
     else if (!tsi && !tsr)
         rekey_ike(&c);
     else
-        refuse(&c, N_INVALID_SYNTAX);
+        fail(&c, N_INVALID_SYNTAX, "invalid_syntax: one of TSi and TSr");
     if (e->n_group && !e->group_given)
         group_commit(e, NULL); /* what this request confirmed */
 }
@@ -353,6 +361,7 @@ void create_child_resume(struct ike_engine *e, struct ike_sa *sa, struct ike_job
         job->dh = NULL;
         rekey_response(e, sa, &rq, &inner, job);
     } else if (job->rc != ERR_OK || dh_public(job->dh, dh.public_value) != ERR_OK) {
+        act_failure(e, &sa->rec->ike.tunnel_id, &rq, "bad_ke: the value is outside its group");
         answer_error(e, sa, &rq, N_INVALID_SYNTAX, (struct slice){0});
     } else {
         create_child_request(e, sa, &rq, &inner, &dh);

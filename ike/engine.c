@@ -230,6 +230,7 @@ void ike_sa_hand_over(struct ike_engine *e, struct ike_sa *from, struct ike_sa *
     from->children = room;
     from->n_children = 0;
     from->cap_children = cap;
+    to->move = from->move;
     ike_sa_lead(e, to);
 }
 
@@ -282,6 +283,8 @@ void ike_sa_forget(struct ike_engine *e, struct ike_sa *sa)
         sa->commit = 0;
     }
     no_longer_lead(e, sa);
+    if (e->sweep_next == sa)
+        e->sweep_next = sa->by_spi.next;
     HASH_DELETE(by_spi, e->by_spi, sa);
     sa->next_doomed = e->doomed;
     e->doomed = sa;
@@ -293,6 +296,7 @@ void ike_sa_close(struct ike_engine *e, struct ike_sa *sa)
         e->stats.established--;
     ike_sa_drop_half_open_parts(e, sa);
     fragments_drop(e, sa);
+    own_clear(sa); /* the peer's DELETE ends what we were asking (§2.25.2) */
     while (sa->n_children)
         ike_sa_remove_child(sa, sa->n_children - 1);
     sa->phase = PHASE_CLOSED;
@@ -397,6 +401,28 @@ void ike_free(struct ike_engine *engine)
 
 /* ---- the way in ---- */
 
+void refuse_critical(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                     const struct message *m)
+{
+    struct slice type = {&m->bad_critical, 1};
+
+    snprintf(e->reason, sizeof e->reason, "unsupported_critical_payload: type %u in exchange %u",
+             (unsigned)m->bad_critical, (unsigned)rq->m.exchange);
+    act_failure(e, sa && sa->phase == PHASE_ESTABLISHED ? &sa->rec->ike.tunnel_id : NULL, rq,
+                e->reason);
+    if (sa)
+        answer_error(e, sa, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD, type);
+    else
+        init_refuse(e, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD, type);
+}
+
+static void refuse_syntax(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                          const char *reason)
+{
+    act_failure(e, &sa->rec->ike.tunnel_id, rq, reason);
+    answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
+}
+
 /* Whether a request is the next one (RFC 7296 §2.3). The last one again gets its answer again. */
 static bool is_next_request(struct ike_engine *e, const struct ike_sa *sa, const struct request *rq)
 {
@@ -427,17 +453,18 @@ static void on_request(struct ike_engine *e, struct ike_sa *sa, const struct req
     sa->may_jump = false;
     sa->last_in_us = e->now.mono_us;
     sa->rec->ike.next_in = rq->m.id;
-    if (rc == ERR_UNSUPPORTED)
-        answer_error(e, sa, rq, N_UNSUPPORTED_CRITICAL_PAYLOAD,
-                     (struct slice){&inner.bad_critical, 1});
-    else if (rc != ERR_OK)
-        answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
-    else if (rq->m.exchange == CREATE_CHILD_SA)
+    if (rc == ERR_UNSUPPORTED) {
+        refuse_critical(e, sa, rq, &inner);
+    } else if (rc != ERR_OK) {
+        refuse_syntax(e, sa, rq, "invalid_syntax: bad payload chain");
+    } else if (rq->m.exchange == CREATE_CHILD_SA) {
         create_child_request(e, sa, rq, &inner, NULL);
-    else if (rq->m.exchange == INFORMATIONAL)
+    } else if (rq->m.exchange == INFORMATIONAL) {
         informational_request(e, sa, rq, &inner);
-    else
-        answer_error(e, sa, rq, N_INVALID_SYNTAX, (struct slice){0});
+    } else {
+        refuse_syntax(e, sa, rq, "invalid_syntax: not an exchange for this IKE SA");
+    }
+    move_noticed(e, sa, rq);
 }
 
 void protected_message(struct ike_engine *e, struct ike_sa *sa, struct request *rq)
@@ -483,7 +510,7 @@ static void on_datagram(struct ike_engine *e, const struct ike_event *event)
 {
     struct request rq = {.local = event->local, .peer = event->peer};
     struct ike_sa *sa;
-    bool response;
+    bool response, begins;
     int rc;
 
     e->stats.datagrams++;
@@ -500,12 +527,18 @@ static void on_datagram(struct ike_engine *e, const struct ike_event *event)
     rc = message_parse_chain(
         &rq.m, rq.m.first,
         (struct slice){rq.m.raw.p + IKE_HEADER_BYTES, rq.m.raw.n - IKE_HEADER_BYTES});
+    begins = rq.m.exchange == IKE_SA_INIT && !response && rq.m.spi_r == 0 &&
+             rq.m.flags & IKE_FLAG_INITIATOR && rq.m.id == 0;
+    if (rc == ERR_UNSUPPORTED && begins) {
+        refuse_critical(e, NULL, &rq, &rq.m);
+        return;
+    }
     if (rc != ERR_OK) {
         e->stats.malformed++;
         return;
     }
     if (rq.m.exchange == IKE_SA_INIT) {
-        if (!response && rq.m.spi_r == 0 && rq.m.flags & IKE_FLAG_INITIATOR && rq.m.id == 0)
+        if (begins)
             sa_init_request(e, &rq);
         return;
     }
@@ -543,24 +576,20 @@ static void on_committed(struct ike_engine *e, uint64_t commit)
         rekey_ike_in_place(e, sa);
         break;
     }
+    move_continue(e, sa);
 }
 
 static void on_job(struct ike_engine *e, struct ike_job *job)
 {
     struct ike_sa *sa = job->our_spi ? ike_sa_find(e, job->our_spi) : NULL;
 
-    if (job->kind == JOB_KEYGEN) {
-        struct key_pool *pool = &e->pools[job->group == e->pools[0].group ? 0 : 1];
-
-        if (pool->under_way)
-            pool->under_way--;
+    if (job->kind == JOB_REFILL) {
+        pool_put(e, job);
+    } else if (job->kind == JOB_KEYGEN) {
         if (job->dh && sa && sa->phase == PHASE_INIT && sa->group == job->group) {
             sa->dh = job->dh;
             job->dh = NULL;
             sa_init_continue(e, sa);
-        } else if (job->dh && pool->n < KEY_POOL) {
-            pool->keys[pool->n++] = job->dh;
-            job->dh = NULL;
         }
     } else if (job->kind == JOB_EXCHANGE) {
         if (sa && sa->busy)
@@ -601,35 +630,47 @@ static void on_record(struct ike_engine *e, const struct record *r)
     }
 }
 
+static void look_at(struct ike_engine *e, struct ike_sa *sa)
+{
+    fragments_tick(e, sa);
+    if (sa->commit || sa->busy || sa->phase == PHASE_DERIVING)
+        return;
+    if (sa->phase == PHASE_CLOSED) {
+        if (e->now.mono_us >= sa->until_us)
+            ike_sa_forget(e, sa);
+    } else if (sa->phase < PHASE_ESTABLISHED) {
+        if (e->now.mono_us - sa->began_us >= HALF_OPEN_S * 1000000ULL)
+            ike_sa_forget(e, sa);
+    } else if (e->now.wall_ms >= sa->rec->ike.not_after_ms) {
+        log_info("ike", "IKE SA 0x%016" PRIx64 " reached its lifetime", sa->our_spi);
+        group_add_deletion(e, sa);
+        group_commit(e, NULL);
+        ike_sa_forget(e, sa);
+    } else {
+        own_tick(e, sa);
+    }
+}
+
+/* Looks at every SA once a sweep. A step has one group of records, so it ends at the first SA
+ * that needs one and the next step goes on from there. */
 static void on_tick(struct ike_engine *e)
 {
-    struct ike_sa *sa, *next;
-    uint64_t half_open_us = HALF_OPEN_S * 1000000ULL;
-
     pool_refill(e);
-    if (e->now.mono_us < e->next_sweep_us)
-        return;
-    e->next_sweep_us = e->now.mono_us + 1000000;
-    HASH_ITER(by_spi, e->by_spi, sa, next)
-    {
-        fragments_tick(e, sa);
-        if (sa->commit || sa->busy || sa->phase == PHASE_DERIVING)
-            continue;
-        if (sa->phase == PHASE_CLOSED) {
-            if (e->now.mono_us >= sa->until_us)
-                ike_sa_forget(e, sa);
-        } else if (sa->phase < PHASE_ESTABLISHED) {
-            if (e->now.mono_us - sa->began_us >= half_open_us)
-                ike_sa_forget(e, sa);
-        } else if (e->now.wall_ms >= sa->rec->ike.not_after_ms && e->n_group == 0) {
-            log_info("ike", "IKE SA 0x%016" PRIx64 " reached its lifetime", sa->our_spi);
-            group_add_deletion(e, sa);
-            group_commit(e, NULL);
-            ike_sa_forget(e, sa);
-        } else if (e->n_group == 0) {
-            own_tick(e, sa);
-        }
+    if (!e->sweep_next && e->now.mono_us >= e->next_sweep_us) {
+        e->next_sweep_us = e->now.mono_us + SWEEP_MS * 1000ULL;
+        e->sweep_next = e->by_spi;
     }
+    while (e->sweep_next && e->n_group == 0) {
+        struct ike_sa *sa = e->sweep_next;
+
+        e->sweep_next = sa->by_spi.next;
+        look_at(e, sa);
+    }
+}
+
+bool ike_tick_again(const struct ike_engine *engine)
+{
+    return engine->sweep_next != NULL;
 }
 
 struct ike_actions ike_step(struct ike_engine *engine, const struct ike_event *event,
@@ -654,6 +695,9 @@ struct ike_actions ike_step(struct ike_engine *engine, const struct ike_event *e
         break;
     case IKE_EV_RECORD:
         on_record(engine, event->record);
+        break;
+    case IKE_EV_MOVED:
+        move_reported(engine, event);
         break;
     case IKE_EV_TICK:
         on_tick(engine);

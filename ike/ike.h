@@ -73,6 +73,9 @@ struct ike_config {
     /* Whether a time-out may end an SA: not in a minority of the members. NULL: yes. */
     bool (*may_give_up)(void *ctx);
     void *liveness_ctx;
+    /* The endpoint record of a Child SA that is known here, or NULL. NULL: there are none. */
+    const struct record *(*find_endpoint)(void *ctx, uint32_t spi_in);
+    void *find_endpoint_ctx;
 };
 
 struct ike_engine;
@@ -87,7 +90,8 @@ enum ike_event_kind {
     IKE_EV_JOB,          /* job: run */
     IKE_EV_COMMITTED,    /* commit: the records of that IKE_ACT_COMMIT passed the barrier */
     IKE_EV_RECORD,       /* record: another node changed or deleted what we may own (borrowed) */
-    IKE_EV_TICK,         /* about every 100 ms */
+    IKE_EV_MOVED, /* record, peer: some node heard the peer of this Child SA (borrowed) there */
+    IKE_EV_TICK,  /* about every 100 ms, and again while ike_tick_again() */
 };
 
 struct ike_event {
@@ -134,6 +138,9 @@ int ike_set_tunnels(struct ike_engine *engine, const struct ike_tunnel *tunnels,
 struct ike_actions ike_step(struct ike_engine *engine, const struct ike_event *event,
                             struct now now);
 
+/* Whether the tick before had more to do than one step holds. */
+bool ike_tick_again(const struct ike_engine *engine);
+
 /* Takes up an IKE SA that this slot owned before a restart, with the Child SAs of its lineage. The
  * records are borrowed. The node has raised the term and commits it; until then nothing is said.
  * superseded: a newer IKE SA of the lineage exists; this one gets no children and is deleted unless
@@ -153,13 +160,18 @@ struct ike_peek {
 int ike_peek(struct slice datagram, struct ike_peek *out);
 /* The slot that our SPI names, when its MAC is right (slot 10 | random 22 | MAC 32); else -1. */
 int ike_spi_slot(const struct secret *spi_key, uint64_t spi_i, uint64_t our_spi);
+/* Whether a datagram is what the peer of this IKE SA may say next, under its keys: the next
+ * request or a later one, the last one again, or the answer to our outstanding request. Only then
+ * is the SA of a dead node adopted. Opens SK, so it costs about 2 us. */
+bool ike_fits(const struct record *ike, struct slice datagram);
 /* Whether the engine holds this SA, half-open ones included. */
 bool ike_owns(const struct ike_engine *engine, uint64_t our_spi);
 
 struct ike_stats {
     uint64_t half_open, established;
     uint64_t datagrams, malformed, no_epoch, cookies, prefix_full, auth_ok, auth_failed, rekeys,
-        deletes, retransmits, timeouts, reassembled, fragments_lost;
+        deletes, retransmits, timeouts, reassembled, fragments_lost, moves, move_probes,
+        move_probes_failed;
 };
 void ike_get_stats(const struct ike_engine *engine, struct ike_stats *out);
 

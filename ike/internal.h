@@ -20,7 +20,9 @@ enum {
     HALF_OPEN_MAX = 20000,       /* in total; beyond it IKE_SA_INIT is dropped */
     REQUEST_KEPT_MAX = 4096,     /* largest IKE_SA_INIT that we keep for AUTH */
     GROUP_MAX = 256,             /* records of one exchange */
-    KEY_POOL = 8,                /* key pairs kept ready per group */
+    KEY_POOL = 32,               /* key pairs kept ready per group */
+    KEY_BATCH = 8,               /* made by one job, so that threads are woken less often */
+    SWEEP_MS = 1000,             /* so often the time-outs of all SAs are looked at */
 };
 
 /* The life of an IKE SA here:
@@ -62,6 +64,10 @@ struct own_request {
     bool sent;
     unsigned tries;
     uint64_t next_us; /* monotonic: the next retransmission */
+    /* It goes to this address too, or to this alone, and asks whether the peer is there. Family 0:
+     * to the recorded address. Not saved: after a restart the next report begins anew. */
+    struct endpoint probe_local, probe_peer;
+    bool probe_alone;
     /* The peer rekeyed the same SA meanwhile (§2.8.1): what it made, the lower of its two nonces.
      */
     uint32_t rival_spi;
@@ -116,6 +122,12 @@ struct ike_sa {
 
     struct fragments *fragments[2]; /* of a request, of a response; NULL: none */
     struct own_request own;
+    struct { /* move.c: where the peer was heard, until it is known whether it is there */
+        struct endpoint local, peer; /* family 0: nowhere new */
+        uint64_t next_us;            /* monotonic: no probe before */
+        unsigned failed;             /* probes in a row */
+        size_t children_left;        /* to be told that the peer moved: the first so many */
+    } move;
     uint64_t last_in_us;           /* monotonic: last authenticated IKE message */
     uint64_t retry_us;             /* monotonic: no rekey of ours before */
     uint16_t pfs_group;            /* that the peer asked for; 0: none */
@@ -130,12 +142,13 @@ struct ike_sa {
 };
 
 struct ike_job {
-    enum { JOB_KEYGEN, JOB_DERIVE, JOB_EXCHANGE } kind;
-    uint64_t our_spi; /* the SA that waits; 0: for the pool */
+    enum { JOB_KEYGEN, JOB_REFILL, JOB_DERIVE, JOB_EXCHANGE } kind;
+    uint64_t our_spi; /* the SA that waits; 0: REFILL, none does */
     uint16_t group;
     struct dh_key
         *dh; /* KEYGEN: made here. DERIVE: the SA's, lent. EXCHANGE: the job's, made if NULL */
     uint8_t peer_public[DH_PUBLIC_MAX], shared[DH_PUBLIC_MAX];
+    struct dh_key *batch[KEY_BATCH]; /* REFILL: made here */
     int rc;
 };
 
@@ -149,7 +162,7 @@ struct tunnel {
 struct key_pool {
     uint16_t group;
     struct dh_key *keys[KEY_POOL];
-    size_t n, under_way;
+    size_t n, under_way; /* key pairs here, in REFILL jobs */
 };
 
 struct source_prefix { /* half-open SAs from one */
@@ -164,7 +177,10 @@ struct ike_engine {
     struct tunnel *tunnels;
     struct ike_sa *by_spi, *by_init, *by_commit, *by_lineage;
     struct source_prefix *prefixes;
-    uint64_t next_sweep_us; /* monotonic: when time-outs are looked for again */
+    uint64_t probe_window_us; /* move.c: this second's probes */
+    unsigned probes;
+    uint64_t next_sweep_us;    /* monotonic: when time-outs are looked for again */
+    struct ike_sa *sweep_next; /* where the present sweep goes on; NULL: it is over */
     struct key_pool pools[2];
     struct ike_stats stats;
     uint64_t last_commit;
@@ -201,6 +217,9 @@ void act_failure(struct ike_engine *e, const struct id128 *tunnel, const struct 
 void explain_no_proposal(struct ike_engine *e, const struct choice_rules *rules,
                          struct slice sa_payload);
 void act_job(struct ike_engine *e, struct ike_job *job);
+/* Answers the unknown critical payload that m met, under protection where there is an SA. */
+void refuse_critical(struct ike_engine *e, struct ike_sa *sa, const struct request *rq,
+                     const struct message *m);
 /* Adds a clone of r to the group of records that this exchange changes. */
 int group_add(struct ike_engine *e, const struct record *r);
 /* Emits the group as one COMMIT. With `sa` its answer is held until then. */
@@ -269,6 +288,7 @@ void answer_error(struct ike_engine *e, struct ike_sa *sa, const struct request 
 void sa_init_request(struct ike_engine *e, const struct request *rq);
 void sa_init_continue(struct ike_engine *e, struct ike_sa *sa); /* the key pair is there */
 void pool_refill(struct ike_engine *e);
+void pool_put(struct ike_engine *e, struct ike_job *refill); /* takes what there is room for */
 /* natd.c part: the NAT_DETECTION hash (RFC 7296 §2.23). */
 int natd_hash(uint64_t spi_i, uint64_t spi_r, const struct endpoint *ep, uint8_t out[20]);
 uint64_t spi_make(const struct secret *key, uint16_t slot, uint32_t random22, uint64_t spi_i);
@@ -346,6 +366,19 @@ void own_tick(struct ike_engine *e, struct ike_sa *sa);
 bool own_awaits(const struct ike_sa *sa, uint32_t id); /* the answer of this message ID */
 void own_response(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);
 void own_restore(struct ike_engine *e, struct ike_sa *sa);
+/* move.c: the peer behind a NAT at a new address. */
+/* An authentic message from there: worth a probe? rq's SA need not be its lineage's newest. */
+void move_noticed(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);
+void move_reported(struct ike_engine *e, const struct ike_event *event);
+/* Begins a probe if one is wanted and allowed now; may emit a COMMIT. */
+void move_continue(struct ike_engine *e, struct ike_sa *sa);
+/* Sends the outstanding request to where it belongs this time. */
+void move_send(struct ike_engine *e, struct ike_sa *sa);
+/* The outstanding request is not for the probed address alone any more? Before each sending. */
+void move_widen(struct ike_sa *sa);
+/* An authentic answer to a liveness check: the move's records join the group, if it is proven. */
+void move_answered(struct ike_engine *e, struct ike_sa *sa, const struct own_request *own,
+                   const struct request *rq);
 /* rekey.c: rekeys that we begin. */
 void rekey_child_start(struct ike_engine *e, struct ike_sa *sa, struct record *old);
 void rekey_ike_start(struct ike_engine *e, struct ike_sa *sa);

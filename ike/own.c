@@ -115,18 +115,19 @@ void own_launch(struct ike_engine *e, struct ike_sa *sa, uint8_t exchange,
 
 void own_send(struct ike_engine *e, struct ike_sa *sa)
 {
-    const struct ike_record *rec = &sa->rec->ike;
-    uint64_t pause_ms = (uint64_t)FIRST_RETRANSMIT_MS
-                        << (sa->own.tries < TRIES_MAX ? sa->own.tries : TRIES_MAX);
+    uint64_t pause_ms;
 
-    if (sa->own.kind == OWN_NONE || rec->our_request.n == 0)
+    if (sa->own.kind == OWN_NONE || sa->rec->ike.our_request.n == 0)
         return;
+    move_widen(sa);
+    pause_ms = (uint64_t)FIRST_RETRANSMIT_MS
+               << (sa->own.tries < TRIES_MAX ? sa->own.tries : TRIES_MAX);
     if (sa->own.tries >= TRIES_MAX)
         pause_ms = SLOW_RETRANSMIT_MS;
     sa->own.sent = true;
     sa->own.tries++;
     sa->own.next_us = e->now.mono_us + pause_ms * 1000;
-    act_send_run(e, &rec->local, &rec->peer, &rec->our_request);
+    move_send(e, sa);
 }
 
 void own_start_simple(struct ike_engine *e, struct ike_sa *sa, enum own_kind kind, uint32_t spi_in)
@@ -176,13 +177,14 @@ static void give_up(struct ike_engine *e, struct ike_sa *sa)
     ike_sa_forget(e, sa);
 }
 
-/* How far an SA is in its life, 0 to 1000; our rekeys begin between 800 and 900. */
+/* Whether an SA is so far in its life, 0 to 1000; our rekeys begin between 800 and 900, and two
+ * looks early: one may pass before we see it, one more while another rekey is under way. */
 static bool due(const struct ike_engine *e, int64_t created_ms, int64_t not_after_ms,
                 uint32_t permille)
 {
     int64_t life = not_after_ms - created_ms;
 
-    return life > 0 && e->now.wall_ms - created_ms >= life / 1000 * permille;
+    return life > 0 && e->now.wall_ms - created_ms >= life / 1000 * permille - 2 * SWEEP_MS;
 }
 
 static int64_t hard_margin_ms(const struct child_record *c)
@@ -249,6 +251,7 @@ static void start_what_is_due(struct ike_engine *e, struct ike_sa *sa)
 
 void own_tick(struct ike_engine *e, struct ike_sa *sa)
 {
+    move_continue(e, sa);
     if (sa->own.kind == OWN_NONE) {
         if (own_may_start(sa))
             start_what_is_due(e, sa);
@@ -285,6 +288,7 @@ void own_response(struct ike_engine *e, struct ike_sa *sa, const struct request 
     struct ike_record *rec = &sa->rec->ike;
     uint32_t old_spi = sa->own.old_spi;
     enum own_kind kind = sa->own.kind;
+    struct own_request asked;
     struct message inner;
 
     switch (message_open(e, sa, rq, &inner)) {
@@ -301,6 +305,7 @@ void own_response(struct ike_engine *e, struct ike_sa *sa, const struct request 
         rekey_response(e, sa, rq, &inner, NULL);
         return;
     }
+    asked = sa->own;
     own_clear(sa);
     rec->revision++;
     if (kind == OWN_DELETE_IKE) {
@@ -312,6 +317,8 @@ void own_response(struct ike_engine *e, struct ike_sa *sa, const struct request 
     }
     if (kind == OWN_DELETE_CHILD)
         child_deleted(e, sa, old_spi);
+    else
+        move_answered(e, sa, &asked, rq);
     (void)group_add(e, sa->rec);
     group_commit(e, NULL);
 }

@@ -82,6 +82,7 @@ struct picks {
     const struct transform *encr, *prf, *integ, *dh;
     const struct transform *aead; /* where the first cipher finds no integrity transform */
     bool dh_offered, dh_none, esn_offered, esn_no;
+    bool unknown_type; /* the whole proposal is not acceptable (RFC 7296 §3.3.6) */
 };
 
 static void pick_known(struct picks *p, const struct choice_rules *rules, const struct transform *t)
@@ -124,6 +125,10 @@ static void pick(struct picks *p, const struct choice_rules *rules,
         p->esn_no |= o->id == ESN_NO && !o->odd;
         return;
     }
+    if (o->type < TRANSFORM_ENCR || o->type > TRANSFORM_ESN) {
+        p->unknown_type = true;
+        return;
+    }
     if (o->type == TRANSFORM_DH) {
         p->dh_offered = true;
         p->dh_none |= o->id == DH_NONE;
@@ -140,7 +145,7 @@ static bool settle(const struct picks *p, const struct choice_rules *rules, stru
     const struct transform *encr = p->encr && (p->encr->aead || p->integ) ? p->encr : p->aead;
     bool needs_dh;
 
-    if (!encr)
+    if (!encr || p->unknown_type)
         return false;
     if (ike && (!p->prf || !p->dh))
         return false;

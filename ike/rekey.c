@@ -45,25 +45,32 @@ static void write_nonce_and_ke(struct chain *c, const struct own_request *own)
     chain_close(c);
 }
 
+enum { CHILD_OFFERS = 3 };
+
 /* The suite that the SA has. The first Child SA of an IKE SA says nothing about PFS, which
- * IKE_AUTH cannot have: both ways are offered then. */
-static size_t child_offers(const struct child_record *old, uint16_t group, struct choice out[2])
+ * IKE_AUTH cannot have: all ways are offered then, and a peer that wants the group which KE has
+ * not says so by INVALID_KE_PAYLOAD. `asked_for`: it said so before. */
+static size_t child_offers(const struct child_record *old, uint16_t group, bool asked_for,
+                           struct choice out[CHILD_OFFERS])
 {
-    out[0] = (struct choice){.number = 1, .suite = old->suite, .echo_esn = true};
-    out[0].suite.dh = group;
-    if (old->suite.dh != DH_NONE)
-        return 1;
-    out[1] = out[0];
-    out[1].number = 2;
-    out[1].suite.dh = DH_NONE;
-    return 2;
+    const uint16_t groups[CHILD_OFFERS] = {
+        group, group == DH_MODP_2048 ? DH_MODP_1536 : DH_MODP_2048, DH_NONE};
+    size_t n = 0;
+
+    for (size_t i = 0; i < CHILD_OFFERS; i++) {
+        if (i && (old->suite.dh != DH_NONE || (asked_for && groups[i] != DH_NONE)))
+            continue;
+        out[n] = (struct choice){.number = (uint8_t)(n + 1), .suite = old->suite, .echo_esn = true};
+        out[n++].suite.dh = groups[i];
+    }
+    return n;
 }
 
 void rekey_child_start(struct ike_engine *e, struct ike_sa *sa, struct record *old)
 {
     const struct child_record *o = &old->child;
     uint16_t group = o->suite.dh ? o->suite.dh : sa->pfs_group ? sa->pfs_group : DH_MODP_2048;
-    struct choice offers[2];
+    struct choice offers[CHILD_OFFERS];
     uint8_t spi[4];
     struct writer w = writer_of(spi, sizeof spi);
     struct chain c;
@@ -74,7 +81,7 @@ void rekey_child_start(struct ike_engine *e, struct ike_sa *sa, struct record *o
         own_clear(sa);
         return;
     }
-    n = child_offers(o, group, offers);
+    n = child_offers(o, group, sa->pfs_group != 0, offers);
     rng_fill(&e->rng, sa->own.nonce, sizeof sa->own.nonce);
     sa->own.new_spi = draw_esp_spi(e);
     write_u32(&w, o->spi_in);
@@ -254,6 +261,8 @@ static struct record *make_child(struct ike_engine *e, struct ike_sa *sa, const 
     r->child.generation++;
     r->child.replaces_spi = old->child.spi_in;
     r->child.origin_slot = e->config.slot;
+    if (r->child.udp_encap) /* the peer may have moved since the old one */
+        r->child.peer = sa->rec->ike.peer;
     r->child.created_ms = e->now.wall_ms;
     r->child.not_after_ms = e->now.wall_ms + (int64_t)e->config.child_lifetime_s * 1000;
     return r;
@@ -265,6 +274,16 @@ static void child_answered(struct ike_engine *e, struct ike_sa *sa, const struct
     struct record *child = make_child(e, sa, reply, shared);
     bool lose = we_lose(&sa->own, reply->nonce);
 
+    if (!find_child(sa, sa->own.old_spi)) {
+        /* The peer deleted the old one, since its own rekey won while this answer was on its way
+         * (§2.8.1). What it made for us is ours to delete. */
+        uint32_t orphan = sa->own.new_spi;
+
+        record_free(child);
+        own_clear(sa);
+        own_start_simple(e, sa, OWN_DELETE_CHILD, orphan);
+        return;
+    }
     if (!child || group_add(e, child) != ERR_OK || ike_sa_add_child(sa, child) != ERR_OK) {
         record_free(child);
         group_drop(e);

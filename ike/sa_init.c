@@ -1,7 +1,7 @@
 /* IKE_SA_INIT, as the responder (RFC 7296 §1.2):
  *
  *   HDR, SAi1, KEi, Ni, [N(NAT_DETECTION_*)]  -->
- *                         <--  HDR, SAr1, KEr, Nr, [N(NAT_DETECTION_*)]
+ *        <--  HDR, SAr1, KEr, Nr, [N(NAT_DETECTION_*)], N(CHILDLESS_IKEV2_SUPPORTED)
  *
  * The answer may have to wait for a key pair; the shared secret is not derived
  * before IKE_AUTH comes. */
@@ -77,16 +77,18 @@ static struct key_pool *pool_of(struct ike_engine *e, uint16_t group)
     return &e->pools[group == e->pools[0].group ? 0 : 1];
 }
 
+/* For the SA that waits for it, or (0) a batch for the pool. */
 static bool start_keygen(struct ike_engine *e, uint16_t group, uint64_t our_spi)
 {
     struct ike_job *job = calloc(1, sizeof *job);
 
     if (!job)
         return false;
-    job->kind = JOB_KEYGEN;
+    job->kind = our_spi ? JOB_KEYGEN : JOB_REFILL;
     job->group = group;
     job->our_spi = our_spi;
-    pool_of(e, group)->under_way++;
+    if (!our_spi)
+        pool_of(e, group)->under_way += KEY_BATCH;
     act_job(e, job);
     return true;
 }
@@ -98,10 +100,22 @@ struct dh_key *pool_take(struct ike_engine *e, uint16_t group)
     return pool->n ? pool->keys[--pool->n] : NULL;
 }
 
+void pool_put(struct ike_engine *e, struct ike_job *refill)
+{
+    struct key_pool *pool = pool_of(e, refill->group);
+
+    pool->under_way -= KEY_BATCH;
+    for (size_t i = 0; i < KEY_BATCH && pool->n < KEY_POOL; i++) {
+        if (refill->batch[i])
+            pool->keys[pool->n++] = refill->batch[i];
+        refill->batch[i] = NULL;
+    }
+}
+
 void pool_refill(struct ike_engine *e)
 {
     for (size_t i = 0; i < 2; i++)
-        while (e->pools[i].n + e->pools[i].under_way < KEY_POOL)
+        while (e->pools[i].n + e->pools[i].under_way + KEY_BATCH <= KEY_POOL)
             if (!start_keygen(e, e->pools[i].group, 0))
                 return;
 }
@@ -116,6 +130,12 @@ static void fail_no_proposal(struct ike_engine *e, const struct request *rq,
     init_refuse(e, rq, N_NO_PROPOSAL_CHOSEN, (struct slice){0});
 }
 
+static void fail_syntax(struct ike_engine *e, const struct request *rq)
+{
+    act_failure(e, NULL, rq, "invalid_syntax: malformed IKE_SA_INIT");
+    init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+}
+
 /* Reads KE; false when it was answered or is malformed. */
 static bool take_ke(struct ike_engine *e, const struct request *rq, struct slice body,
                     const struct choice *choice, struct ike_sa *sa)
@@ -126,7 +146,7 @@ static bool take_ke(struct ike_engine *e, const struct request *rq, struct slice
 
     read_skip(&r, 2);
     if (r.bad) {
-        init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+        fail_syntax(e, rq);
         return false;
     }
     if (group != choice->suite.dh) {
@@ -136,7 +156,7 @@ static bool take_ke(struct ike_engine *e, const struct request *rq, struct slice
         return false;
     }
     if (r.left != want) {
-        init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+        fail_syntax(e, rq);
         return false;
     }
     read_bytes(&r, sa->peer_public, want);
@@ -226,7 +246,7 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
         return;
     if (!sa_body || !ke || !nonce || nonce->body.n < IKE_NONCE_MIN ||
         nonce->body.n > IKE_NONCE_MAX) {
-        init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+        fail_syntax(e, rq);
         return;
     }
     if (!cookie_passes(e, rq, nonce->body))
@@ -239,7 +259,7 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
     if (rc == ERR_UNSUPPORTED)
         fail_no_proposal(e, rq, &rules, sa_body->body);
     else if (rc != ERR_OK)
-        init_refuse(e, rq, N_INVALID_SYNTAX, (struct slice){0});
+        fail_syntax(e, rq);
     if (rc != ERR_OK || !take_ke(e, rq, ke->body, &sa->init_choice, sa) ||
         blob_set(&sa->init_request, rq->m.raw.p, rq->m.raw.n) != ERR_OK ||
         !prefix_enter(e, &rq->peer.ip)) {
@@ -261,6 +281,7 @@ void sa_init_request(struct ike_engine *e, const struct request *rq)
     } else if (!start_keygen(e, sa->group, sa->our_spi)) {
         ike_sa_forget(e, sa);
     }
+    pool_refill(e);
 }
 
 void sa_init_continue(struct ike_engine *e, struct ike_sa *sa)
@@ -293,6 +314,7 @@ void sa_init_continue(struct ike_engine *e, struct ike_sa *sa)
     }
     if (rec->fragmentation)
         chain_notify(&c, 0, (struct slice){0}, N_FRAGMENTATION_SUPPORTED, (struct slice){0});
+    chain_error(&c, N_CHILDLESS_IKEV2_SUPPORTED); /* RFC 6023 */
     message_header(&w, rec->spi_i, rec->spi_r, c.first, IKE_SA_INIT, IKE_FLAG_RESPONSE, 0);
     write_bytes(&w, c.w.p, c.w.n);
     message_finish(&w);

@@ -53,3 +53,26 @@ int ike_peek(struct slice datagram, struct ike_peek *out)
     out->our_spi = out->from_initiator ? m.spi_r : m.spi_i;
     return ERR_OK;
 }
+
+bool ike_fits(const struct record *ike, struct slice datagram)
+{
+    const struct ike_record *rec = &ike->ike;
+    struct message m;
+    uint8_t *plain;
+    size_t n;
+    bool fits;
+
+    if (message_parse(datagram, &m) != ERR_OK || m.n == 0 || m.spi_i != rec->spi_i ||
+        m.spi_r != rec->spi_r)
+        return false;
+    if (m.flags & IKE_FLAG_RESPONSE)
+        fits = rec->our_request.n && m.id + 1 == rec->next_out;
+    else
+        fits = m.id + 1 >= rec->next_in;
+    plain = fits ? secret_alloc(datagram.n) : NULL;
+    if (!plain)
+        return false;
+    fits = sk_open(rec, &m, !rec->i_am_initiator, plain, &n) == ERR_OK;
+    secret_free(plain, datagram.n);
+    return fits;
+}

@@ -11,6 +11,8 @@ const struct http_route api_routes[] = {
     {"GET", "/v1/ike-sas",      api_get_ike_sas,   false},
     {"GET", "/v1/child-sas",    api_get_child_sas, false},
     {"GET", "/v1/routes",       api_get_routes,    false},
+    {"POST", "/v1/node/drain",  api_post_drain,    false},
+    {"POST", "/v1/node/resume", api_post_resume,   false},
     {"GET", "/metrics",         api_get_metrics,   false},
 };
 /* clang-format on */
@@ -40,4 +42,29 @@ void api_get_readyz(void *ctx, const struct http_request *request, struct http_r
     for (size_t i = 0; i < ready.n; i++)
         json_array_append_new(reasons, json_string(ready.reasons[i]));
     http_reply_json(reply, ready.n == 0 ? 200 : 503, json_pack("{s:o}", "reasons", reasons));
+}
+
+static void reply_draining(const struct node *node, struct http_reply *reply)
+{
+    http_reply_json(reply, 200, json_pack("{s:b}", "draining", node->draining));
+}
+
+void api_post_drain(void *ctx, const struct http_request *request, struct http_reply *reply)
+{
+    (void)request;
+    node_drain(ctx, true);
+    reply_draining(ctx, reply);
+}
+
+void api_post_resume(void *ctx, const struct http_request *request, struct http_reply *reply)
+{
+    struct node *node = ctx;
+
+    (void)request;
+    if (node->stopping) {
+        http_reply_error(reply, 409, "stopping", "the process is about to end");
+        return;
+    }
+    node_drain(node, false);
+    reply_draining(node, reply);
 }

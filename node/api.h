@@ -21,7 +21,10 @@ json_t *api_member_json(const struct sync_member_info *member);
 json_t *api_tunnel_json(const struct tunnel_state *tunnel, const struct dp_sa_stats *stats);
 json_t *api_route_json(const struct config_route *route);
 json_t *api_ike_json(const struct ike_record *sa);
-json_t *api_child_json(const struct child_record *sa, const struct dp_sa_stats *stats,
+/* ike_spi_r: of the IKE SA that its lineage has now, which need not be the one that made it. */
+uint64_t api_child_ike_spi_r(const struct sync_core *sync, const struct child_record *sa);
+json_t *api_child_json(const struct child_record *sa, uint64_t ike_spi_r,
+                       const struct endpoint *peer, const struct dp_sa_stats *stats,
                        const struct secret *fingerprint_key);
 
 /* Whether all live members report one digest. */
@@ -29,6 +32,7 @@ bool api_converged(const struct sync_member_info *members, size_t n);
 
 /* ---- handlers; ctx is the node ---- */
 http_handler_fn api_get_healthz, api_get_readyz, api_get_cluster, api_get_nodes, api_get_tunnels,
-    api_get_tunnel, api_get_routes, api_get_ike_sas, api_get_child_sas, api_get_metrics;
+    api_get_tunnel, api_get_routes, api_get_ike_sas, api_get_child_sas, api_get_metrics,
+    api_post_drain, api_post_resume;
 
 #endif

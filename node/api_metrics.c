@@ -37,9 +37,15 @@ static const struct row node_rows[] = {
      AT(install_failed)},
     {"anysa_sa_unknown_tunnel_total", "counter",
      "Child SAs stored but not installed: their tunnel is not configured here", AT(unknown_tunnel)},
+    {"anysa_moves_heard_total", "counter",
+     "Reports of other nodes that heard a peer behind NAT at a new address", AT(moves_heard)},
     {"anysa_sa_misses_total", "counter", "Reports of inbound ESP for an SPI that is not here",
      AT(misses)},
-    {"anysa_ike_resumed_total", "counter", "Own IKE SAs taken up after a restart", AT(resumed)},
+    {"anysa_ike_resumed_total", "counter", "Own IKE SAs taken up after a restart or a hand-over",
+     AT(resumed)},
+    {"anysa_ike_adopted_total", "counter", "IKE SAs of dead nodes taken over", AT(adopted)},
+    {"anysa_ike_handed_over_total", "counter", "IKE SAs given to others while draining",
+     AT(handed_over)},
     {"anysa_reloads_total", "counter", "Reloads asked for", AT(reloads)},
     {"anysa_reloads_failed_total", "counter", "Reloads that changed nothing or not all",
      AT(reloads_failed)},
@@ -57,6 +63,14 @@ static const struct row ike_rows[] = {
     {"anysa_ike_rekeys_total", "counter", "Child SAs and IKE SAs rekeyed", AT(rekeys)},
     {"anysa_ike_timeouts_total", "counter", "IKE SAs deleted because the peer fell silent",
      AT(timeouts)},
+    {"anysa_ike_moves_total", "counter",
+     "Peers behind NAT that were followed to a new address, by their authenticated answer from "
+     "there",
+     AT(moves)},
+    {"anysa_ike_move_probes_total", "counter", "Addresses at which a peer behind NAT was asked for",
+     AT(move_probes)},
+    {"anysa_ike_move_probes_failed_total", "counter",
+     "Of these, how often the peer answered from elsewhere", AT(move_probes_failed)},
     {"anysa_ike_cookies_total", "counter", "IKE_SA_INITs answered by asking for a cookie",
      AT(cookies)},
     {"anysa_ike_prefix_full_total", "counter",
@@ -97,6 +111,12 @@ static void dataplane(struct metrics *m, const struct node *node)
     metrics_family(m, "anysa_bytes_total", "counter", "Octets of those packets");
     metrics_value(m, "anysa_bytes_total", "direction=\"in\"", c.bytes_in);
     metrics_value(m, "anysa_bytes_total", "direction=\"out\"", c.bytes_out);
+    metrics_family(m, "anysa_moves_reported_total", "counter",
+                   "Reports of lanes that heard a peer behind NAT at a new address");
+    metrics_value(m, "anysa_moves_reported_total", "", c.moves_reported);
+    metrics_family(m, "anysa_moves_unreported_total", "counter",
+                   "Such packets that were not reported because there were too many");
+    metrics_value(m, "anysa_moves_unreported_total", "", c.moves_unreported);
     metrics_family(m, "anysa_drops_total", "counter", "Packets not delivered, by reason");
     for (int i = 0; i < DROP_COUNT; i++)
         metrics_value(m, "anysa_drops_total",

@@ -30,7 +30,15 @@ static void set_text(json_t *object, const char *key, const char *value)
     json_object_set_new_nocheck(object, key, json_string_nocheck(value));
 }
 
-json_t *api_child_json(const struct child_record *sa, const struct dp_sa_stats *stats,
+uint64_t api_child_ike_spi_r(const struct sync_core *sync, const struct child_record *sa)
+{
+    const struct record *ike = sync_find_lineage_ike(sync, &sa->lineage);
+
+    return ike ? ike->ike.spi_r : sa->ike_spi_r;
+}
+
+json_t *api_child_json(const struct child_record *sa, uint64_t ike_spi_r,
+                       const struct endpoint *peer, const struct dp_sa_stats *stats,
                        const struct secret *fingerprint_key)
 {
     char text[SUITE_TEXT + ENDPOINT_TEXT + TIME_TEXT];
@@ -42,11 +50,11 @@ json_t *api_child_json(const struct child_record *sa, const struct dp_sa_stats *
     set_text(o, "spi_out", esp_spi_format(sa->spi_out, text));
     set_text(o, "tunnel_id", id128_format(&sa->tunnel_id, text));
     set_text(o, "lineage", id128_format(&sa->lineage, text));
-    set_text(o, "ike_spi_r", ike_spi_format(sa->ike_spi_r, text));
+    set_text(o, "ike_spi_r", ike_spi_format(ike_spi_r, text));
     set(o, "origin", json_integer(sa->origin_slot));
     set_text(o, "suite", suite_format(&sa->suite, text));
     set_text(o, "encap", sa->udp_encap ? "udp" : "esp");
-    set_text(o, "peer", endpoint_format(&sa->peer, text));
+    set_text(o, "peer", endpoint_format(peer, text));
     set(o, "ts_local", json_selectors(&sa->ts_local));
     set(o, "ts_remote", json_selectors(&sa->ts_remote));
     set_text(o, "state", child_state(sa));
@@ -102,7 +110,8 @@ static json_t *render_child(void *ctx, uint64_t spi)
 
     if (!record || !node->dp || !dp_sa_get_stats(node->dp, (uint32_t)spi, &stats))
         return NULL;
-    return api_child_json(&record->child, &stats, &node->fingerprint_key);
+    return api_child_json(&record->child, api_child_ike_spi_r(node->sync, &record->child),
+                          node_child_peer(node, &record->child), &stats, &node->fingerprint_key);
 }
 
 void api_get_ike_sas(void *ctx, const struct http_request *request, struct http_reply *reply)

@@ -40,6 +40,8 @@ void cli_print_verb_help(FILE *out, const struct cli_verb *verb);
 /* GET url + path. On CLI_FINE *status is the HTTP status and *body (owned by the caller) its
  * JSON; a 503 is an answer, any other error is told and gives CLI_FAILED. */
 int cli_get(const struct cli *cli, const char *path, long *status, json_t **body);
+/* POST without a body; the answer as with cli_get. */
+int cli_post(const struct cli *cli, const char *path, json_t **body);
 /* All items of a list, page by page: a new array in *items. */
 int cli_get_list(const struct cli *cli, const char *path, json_t **items);
 
@@ -65,6 +67,8 @@ int cli_nodes(const struct cli *cli, char *const *args);
 int cli_tunnels(const struct cli *cli, char *const *args);
 int cli_sas(const struct cli *cli, char *const *args);
 int cli_routes(const struct cli *cli, char *const *args);
+int cli_drain(const struct cli *cli, char *const *args);
+int cli_resume(const struct cli *cli, char *const *args);
 int cli_check(const struct cli *cli, char *const *args);
 int cli_psk_generate(const struct cli *cli, char *const *args);
 int cli_cluster_key_generate(const struct cli *cli, char *const *args);

@@ -108,7 +108,9 @@ static void set_options(CURL *curl, const char *url, struct curl_slist *headers,
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, body);
 }
 
-static int fetch(const struct cli *cli, const char *path, long *status, struct body *body)
+/* GET, or a POST without a body. */
+static int fetch(const struct cli *cli, const char *path, bool post, long *status,
+                 struct body *body)
 {
     char url[URL_MAX], error[CURL_ERROR_SIZE] = "";
     struct curl_slist *headers = NULL;
@@ -125,6 +127,10 @@ static int fetch(const struct cli *cli, const char *path, long *status, struct b
     rc = add_token(cli, &headers);
     if (rc == CLI_FINE) {
         set_options(curl, url, headers, error, body);
+        if (post) {
+            curl_easy_setopt(curl, CURLOPT_POST, 1L);
+            curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, 0L);
+        }
         code = curl_easy_perform(curl);
         curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, status);
         if (code != CURLE_OK) {
@@ -150,11 +156,11 @@ static int tell_refusal(const struct cli *cli, const char *path, long status, co
     return CLI_FAILED;
 }
 
-int cli_get(const struct cli *cli, const char *path, long *status, json_t **body)
+static int ask(const struct cli *cli, const char *path, bool post, long *status, json_t **body)
 {
     struct body raw = {0};
     json_error_t error = {.line = 0};
-    int rc = fetch(cli, path, status, &raw);
+    int rc = fetch(cli, path, post, status, &raw);
 
     *body = NULL;
     if (rc == CLI_FINE) {
@@ -173,6 +179,18 @@ int cli_get(const struct cli *cli, const char *path, long *status, json_t **body
         *body = NULL;
     }
     return rc;
+}
+
+int cli_get(const struct cli *cli, const char *path, long *status, json_t **body)
+{
+    return ask(cli, path, false, status, body);
+}
+
+int cli_post(const struct cli *cli, const char *path, json_t **body)
+{
+    long status = 0;
+
+    return ask(cli, path, true, &status, body);
 }
 
 static int get_page(const struct cli *cli, const char *path, const char *cursor, json_t **page)

@@ -223,3 +223,33 @@ int cli_status(const struct cli *cli, char *const *args)
     json_decref(ready);
     return rc == CLI_FINE && !(is_ready && converged) ? CLI_FAILED : rc;
 }
+
+static int order(const struct cli *cli, const char *path, const char *told)
+{
+    json_t *answer;
+    int rc = cli_post(cli, path, &answer);
+
+    if (rc != CLI_FINE)
+        return rc;
+    if (cli->json) {
+        rc = cli_print_json(answer);
+    } else {
+        puts(told);
+        rc = done();
+    }
+    json_decref(answer);
+    return rc;
+}
+
+int cli_drain(const struct cli *cli, char *const *args)
+{
+    (void)args;
+    return order(cli, "/v1/node/drain",
+                 "draining: /readyz says so, and the IKE SAs go to other nodes");
+}
+
+int cli_resume(const struct cli *cli, char *const *args)
+{
+    (void)args;
+    return order(cli, "/v1/node/resume", "in service again");
+}

@@ -13,8 +13,12 @@ const struct cli_verb cli_verbs[] = {
     {"sas", "", "IKE SAs and Child SAs with their traffic on this node", 0, false, cli_sas},
     {"routes", "", "the routes into the tunnels", 0, false, cli_routes},
     {"events", "", "SA, node and tunnel events as they happen", 0, false, cli_unsupported},
-    {"drain", "", "take this node out of service", 0, false, cli_unsupported},
-    {"resume", "", "bring this node back into service", 0, false, cli_unsupported},
+    {"drain", "",
+     "take this node out of service\n/readyz turns 503, so that the network sends nothing new "
+     "here; "
+     "other nodes get\nits IKE SAs. It still carries what comes.",
+     0, false, cli_drain},
+    {"resume", "", "bring this node back into service", 0, false, cli_resume},
     {"check", "FILE",
      "validate a node file and all that it names\nNothing is started. An error "
      "says file, line, column and remedy; exit code 2.",

@@ -67,8 +67,8 @@ static void barrier(struct node *node, const struct sync_effect *fx)
 
     histogram_observe(&node->barrier_us, fx->barrier_us);
     node->counters.barrier_timeouts += fx->timed_out;
-    if (node_resume_is_barrier(fx->barrier))
-        node_resume_on_barrier(node, fx->barrier);
+    if (node_takeover_is_barrier(fx->barrier))
+        node_takeover_on_barrier(node, fx->barrier);
     else if (!fx->superseded) /* else the engine has learnt of the other form as a record */
         node_ike(node, &event);
 }
@@ -113,6 +113,9 @@ void node_carry_out_effect(struct node *node, const struct sync_effect *fx)
         node->counters.forwarded_in++;
         node_on_ike_datagram(node, &fx->forward.local, &fx->forward.peer, fx->forward.datagram,
                              true);
+        break;
+    case SYNC_FX_MOVED:
+        node_on_moved_elsewhere(node, fx->moved.spi_in, &fx->moved.peer);
         break;
     case SYNC_FX_MEMBER:
         log_info("node", "slot %u is %s", fx->slot, member_state_name(fx->state));

@@ -31,10 +31,10 @@
  *
  * A restart. The journal brings back what was durable, the others what was missed
  * meanwhile. Once that is complete (synced) and an epoch is granted, /readyz turns
- * 200, and resume.c takes up the IKE SAs that this slot owned, each under the next
+ * 200, and takeover.c takes up the IKE SAs that this slot owned, each under the next
  * term and through the barrier.
  *
- * The end. SIGTERM or SIGINT: unready, the others are told, a moment later the
+ * The end. SIGTERM or SIGINT: unready, the others are told and get our IKE SAs, then the
  * dataplane closes (kernel routes and TUN vanish), the journal is flushed, the
  * process leaves by _exit, because nng's sockets may hang when closed. A watchdog
  * ends it after NODE_STOP_LIMIT_S in any case. SIGHUP reloads tunnels and routes;
@@ -144,15 +144,21 @@ static void on_sync_tick(uv_timer_t *timer)
     node_sync(node, &event);
     if (node->dp)
         dp_expire(node->dp, now_read().mono_us);
-    node_resume_tick(node);
+    node_takeover_tick(node);
     node_update_ready(node);
 }
 
 static void on_ike_tick(uv_timer_t *timer)
 {
     struct ike_event event = {.kind = IKE_EV_TICK};
+    struct node *node = timer->data;
+    int steps = 0;
 
-    node_ike(timer->data, &event);
+    if (!sync_is_caught_up(node->sync))
+        return;
+    do
+        node_ike(node, &event);
+    while (++steps < NODE_IKE_STEPS_PER_TICK && ike_tick_again(node->ike));
 }
 
 static void on_before_sleep(uv_prepare_t *prepare)
@@ -183,10 +189,35 @@ static void on_watchdog(int number)
     _exit(1);
 }
 
+/* Whether the others have all that we gave them. */
+static bool may_leave(struct node *node)
+{
+    struct sync_member_info members[SYNC_MEMBERS_MAX];
+    size_t n = sync_members(node->sync, members, SYNC_MEMBERS_MAX);
+
+    if (now_read().mono_us - node->stopping_us >= NODE_HAND_OVER_MS * 1000ULL)
+        return true;
+    for (size_t i = 0; i < n; i++)
+        if (members[i].slot == node->config->node.slot && members[i].lag_records > 0)
+            return false;
+    return node_takeover_drained(node);
+}
+
 static void on_linger_over(uv_timer_t *timer)
 {
     struct node *node = timer->data;
 
+    struct sync_event last_words = {.kind = SYNC_EV_DRAIN, .draining = true, .leaving = true};
+
+    if (!node->left && !may_leave(node))
+        return; /* again in a moment */
+    if (!node->left) {
+        node->left = true;
+        node_sync(node, &last_words);
+        uv_timer_start(timer, on_linger_over, NODE_LAST_WORDS_MS, 0);
+        return;
+    }
+    uv_timer_stop(timer);
     uv_poll_stop(&node->dp_wake);
     dp_close(node->dp);
     node->dp = NULL;
@@ -195,21 +226,32 @@ static void on_linger_over(uv_timer_t *timer)
     uv_stop(&node->loop);
 }
 
+void node_drain(struct node *node, bool draining)
+{
+    struct sync_event event = {.kind = SYNC_EV_DRAIN, .draining = draining};
+
+    if (node->draining == draining)
+        return;
+    log_info("node", draining ? "draining: the IKE SAs go to other nodes" : "in service again");
+    node->draining = draining;
+    node_update_ready(node);
+    node_sync(node, &event);
+}
+
 static void on_stop(uv_signal_t *handle, int number)
 {
     struct node *node = handle->data;
-    struct sync_event event = {.kind = SYNC_EV_DRAIN, .draining = true};
     struct sigaction action = {.sa_handler = on_watchdog};
 
-    if (node->draining)
+    if (node->stopping)
         return;
     log_info("node", "%s: leaving", number == SIGTERM ? "SIGTERM" : "SIGINT");
     sigaction(SIGALRM, &action, NULL);
     alarm(NODE_STOP_LIMIT_S);
-    node->draining = true;
-    node_update_ready(node);
-    node_sync(node, &event);
-    uv_timer_start(&node->linger, on_linger_over, NODE_LINGER_MS, 0);
+    node->stopping = true;
+    node->stopping_us = now_read().mono_us;
+    node_drain(node, true);
+    uv_timer_start(&node->linger, on_linger_over, NODE_LINGER_MS, NODE_LINGER_MS);
 }
 
 /* ---- the start ---- */
@@ -292,6 +334,8 @@ static int open_ike(struct node *node)
         .last_inbound_us = last_inbound_us,
         .may_give_up = may_give_up,
         .liveness_ctx = node,
+        .find_endpoint = node_find_endpoint,
+        .find_endpoint_ctx = node,
         .next_iv = next_iv,
         .next_iv_ctx = node,
         .esp_spi_taken = esp_spi_taken,
@@ -308,8 +352,11 @@ static int open_ike(struct node *node)
 static int open_dataplane(struct node *node)
 {
     const struct config *config = node->config;
-    struct dp_callbacks callbacks = {
-        .ctx = node, .ike = on_ike, .confirmed = node_on_confirmed, .miss = on_miss};
+    struct dp_callbacks callbacks = {.ctx = node,
+                                     .ike = on_ike,
+                                     .confirmed = node_on_confirmed,
+                                     .miss = on_miss,
+                                     .moved = node_on_moved};
     struct dp_config c = {
         .slot = config->node.slot,
         .provider = "auto",
@@ -468,7 +515,7 @@ static void close_all(struct node *node)
         node->store->ops->close(node->store);
     ike_free(node->ike);
     sync_free(node->sync);
-    node_resume_free(node);
+    node_takeover_free(node);
     node_contacts_free(node);
     node_free_tunnels(node);
     secret_wipe(&node->spi_key);

@@ -25,9 +25,11 @@
 enum {
     NODE_SYNC_TICK_MS = 10,
     NODE_IKE_TICK_MS = 100,
-    NODE_LINGER_MS = 100,       /* after SIGTERM: the others hear that we leave */
-    NODE_STOP_LIMIT_S = 5,      /* after SIGTERM: then the watchdog ends the process */
-    NODE_RESUME_PER_TICK = 256, /* IKE SAs taken up again after a restart */
+    NODE_IKE_STEPS_PER_TICK = 256, /* packets and records wait no longer than these take */
+    NODE_LINGER_MS = 100,          /* after SIGTERM: the others hear that we leave, */
+    NODE_LAST_WORDS_MS = 30,       /* for the mesh to bring our last Announce out */
+    NODE_HAND_OVER_MS = 2000,      /* and have our IKE SAs, or we go without */
+    NODE_STOP_LIMIT_S = 5,         /* after SIGTERM: then the watchdog ends the process */
     NODE_REASONS_MAX = 8,
     NODE_FAILURE_TEXT = 256,
 };
@@ -54,13 +56,16 @@ struct node_counters {
     uint64_t ike_send_failed;
     uint64_t install_failed; /* dp_sa_apply refused */
     uint64_t unknown_tunnel; /* Child SAs stored but not installed: no such tunnel here */
+    uint64_t moves_heard;    /* peers that other nodes heard elsewhere */
     uint64_t misses;         /* ESP for an SPI that is not here */
-    uint64_t resumed;        /* own IKE SAs taken up after a restart */
+    uint64_t resumed;        /* own IKE SAs taken up after a restart or a hand-over */
+    uint64_t adopted;        /* IKE SAs of dead nodes taken over */
+    uint64_t handed_over;    /* IKE SAs given to others while draining */
     uint64_t reloads, reloads_failed;
 };
 
-struct pending; /* events.c */
-struct resume;  /* resume.c */
+struct pending;  /* events.c */
+struct takeover; /* takeover.c */
 
 struct node {
     struct config *config; /* the caller's */
@@ -96,11 +101,12 @@ struct node {
     uint32_t epoch; /* granted; 0 none */
     uint32_t ike_iv_counter;
 
-    struct resume *resume;
+    struct takeover *takeover;
     struct tunnel_table tunnels;
     struct secret fingerprint_key, spi_key, cookie_key; /* derived from the first cluster key */
 
-    bool ready, was_ready, draining;
+    bool ready, was_ready, draining, stopping, left;
+    uint64_t stopping_us;     /* monotonic */
     bool no_install;          /* test hook: Child SAs are not installed here */
     struct contact *contacts; /* contacts.c */
     bool told_waiting;        /* the log says that we wait for others */
@@ -110,6 +116,8 @@ struct node {
 };
 
 /* ---- node.c ---- */
+/* Readiness off and the IKE SAs to other nodes, or back. */
+void node_drain(struct node *node, bool draining);
 /* Runs until SIGTERM or SIGINT; returns the exit code (0, 1). The configuration is borrowed.
  * Afterwards the process must end by _exit: nng's threads are never stopped. */
 int node_run(struct config *config);
@@ -134,6 +142,14 @@ void node_on_record(struct node *node, const struct record *record);
 /* After a reload or at start: installs what is stored and has a tunnel now, removes what
  * has none any more. */
 void node_install_all(struct node *node);
+/* dp_callbacks.moved: a lane heard the peer of this SA elsewhere. Told to the owner of its IKE SA,
+ * here or on another node. */
+void node_on_moved(void *ctx, uint32_t spi_in, const struct endpoint *peer);
+/* The same from another node; never told on. */
+void node_on_moved_elsewhere(struct node *node, uint32_t spi_in, const struct endpoint *peer);
+/* Where a Child SA's peer is: its record's, or where it moved to. */
+const struct endpoint *node_child_peer(const struct node *node, const struct child_record *sa);
+const struct record *node_find_endpoint(void *ctx, uint32_t spi_in); /* for the engine */
 /* dp_callbacks.confirmed: the peer has sent on this SA, so it has it. */
 void node_on_confirmed(void *ctx, uint32_t spi_in);
 
@@ -143,12 +159,19 @@ void node_on_ike_datagram(struct node *node, const struct endpoint *local,
                           const struct endpoint *peer, struct slice bytes, bool forwarded);
 bool node_may_negotiate(const struct node *node);
 
-/* ---- resume.c: IKE SAs that this slot owned before it restarted ---- */
-void node_resume_tick(struct node *node);
-void node_resume_offer(struct node *node, const struct record *ike); /* a late one, from a peer */
-void node_resume_on_barrier(struct node *node, uint64_t barrier);
-bool node_resume_is_barrier(uint64_t barrier);
-void node_resume_free(struct node *node);
+/* ---- takeover.c: IKE SAs that another process owned ---- */
+void node_takeover_tick(struct node *node);
+/* A record that names our slot, but not this process: late, or handed over. */
+void node_takeover_offer(struct node *node, const struct record *ike);
+/* A datagram for an SA whose owner is dead; all borrowed. Nothing happens if it is not its peer's.
+ */
+void node_adopt(struct node *node, const struct record *ike, const struct endpoint *local,
+                const struct endpoint *peer, struct slice bytes);
+void node_takeover_on_barrier(struct node *node, uint64_t barrier);
+bool node_takeover_is_barrier(uint64_t barrier);
+/* While draining: nothing is left that another node could have. */
+bool node_takeover_drained(struct node *node);
+void node_takeover_free(struct node *node);
 
 /* contacts.c: the IKE SAs of each tunnel, for INITIAL_CONTACT. */
 void node_contacts_record(struct node *node, const struct ike_record *ike);

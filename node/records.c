@@ -21,6 +21,25 @@ static void observe_lag(struct node *node, const struct child_record *sa, struct
     histogram_observe(&node->sync_lag_us, ms > 0 ? (uint64_t)ms * 1000 : 0);
 }
 
+/* The peer may have moved before the Child SA was installed here, or does so now. */
+static int follow_peer(struct node *node, uint32_t spi_in)
+{
+    const struct record *moved = sync_find_endpoint(node->sync, spi_in);
+
+    return moved && node->dp ? dp_sa_move(node->dp, spi_in, &moved->endpoint.peer) : ERR_OK;
+}
+
+static void install_endpoint(struct node *node, uint32_t spi_in)
+{
+    int err = follow_peer(node, spi_in);
+
+    if (err == ERR_OK)
+        return;
+    node->counters.install_failed++;
+    log_error("node", "Child SA 0x%08" PRIx32 ": its peer's move was not followed: %s", spi_in,
+              err_text(err));
+}
+
 static void install_child(struct node *node, const struct child_record *sa)
 {
     struct now now = now_read();
@@ -42,6 +61,8 @@ static void install_child(struct node *node, const struct child_record *sa)
     if (node->no_install)
         return;
     err = dp_sa_apply(node->dp, sa);
+    if (err == ERR_OK)
+        err = follow_peer(node, sa->spi_in);
     if (err != ERR_OK) {
         node->counters.install_failed++;
         log_error("node", "Child SA 0x%08" PRIx32 " was not installed: %s", sa->spi_in,
@@ -84,11 +105,13 @@ void node_on_record(struct node *node, const struct record *record)
         install_child(node, &record->child);
     else if (record->kind == RECORD_IKE)
         node_contacts_record(node, &record->ike);
+    else if (record->kind == RECORD_ENDPOINT)
+        install_endpoint(node, record->endpoint.spi_in);
     if (!node->ike)
         return;
     tell_engine(node, record);
     if (record->kind == RECORD_IKE)
-        node_resume_offer(node, record);
+        node_takeover_offer(node, record);
 }
 
 /* ---- all of them ---- */

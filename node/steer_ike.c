@@ -13,14 +13,15 @@ static bool is_live(void *ctx, uint16_t slot)
     return sync_member_live(ctx, slot);
 }
 
-static struct steering decide(const struct node *node, const struct ike_peek *peek, bool forwarded)
+static struct steering decide(const struct node *node, const struct ike_peek *peek,
+                              const struct record *record, bool forwarded)
 {
-    const struct record *record = sync_find_ike(node->sync, peek->our_spi);
     struct steer_facts facts = {
         .peek = *peek,
         .our_slot = node->config->node.slot,
         .forwarded = forwarded,
         .may_negotiate = node_may_negotiate(node),
+        .caught_up = sync_is_caught_up(node->sync),
         .record_owner = record ? record->ike.term.slot : -1,
         .spi_slot = -1,
         .live = is_live,
@@ -41,18 +42,29 @@ void node_on_ike_datagram(struct node *node, const struct endpoint *local,
         .kind = IKE_EV_DATAGRAM, .local = *local, .peer = *peer, .bytes = bytes};
     struct sync_event to_other = {.kind = SYNC_EV_FORWARD,
                                   .forward = {.local = *local, .peer = *peer, .datagram = bytes}};
+    const struct record *record = NULL;
     struct ike_peek peek;
     struct steering where;
 
-    if (ike_peek(bytes, &peek) != ERR_OK)
+    if (ike_peek(bytes, &peek) != ERR_OK) {
         where = (struct steering){.way = STEER_DROP, .reason = STEER_MALFORMED};
-    else
-        where = decide(node, &peek, forwarded);
+    } else {
+        record = sync_find_ike(node->sync, peek.our_spi);
+        where = decide(node, &peek, record, forwarded);
+    }
     node->counters.steered[where.reason]++;
-    if (where.way == STEER_ENGINE) {
+    switch (where.way) {
+    case STEER_ENGINE:
         node_ike(node, &to_engine);
-    } else if (where.way == STEER_FORWARD) {
+        break;
+    case STEER_FORWARD:
         to_other.forward.to_slot = where.slot;
         node_sync(node, &to_other);
+        break;
+    case STEER_ADOPT:
+        node_adopt(node, record, local, peer, bytes);
+        break;
+    case STEER_DROP:
+        break;
     }
 }

@@ -13,7 +13,9 @@ const char *steer_reason_name(enum steer_reason reason)
         [STEER_OURS] = "ours",
         [STEER_OTHERS] = "others",
         [STEER_NOT_ABLE] = "not_able",
+        [STEER_ADOPTED] = "adopted",
         [STEER_OWNER_DEAD] = "owner_dead",
+        [STEER_STALLED] = "stalled",
         [STEER_UNKNOWN] = "unknown_spi",
         [STEER_FORGOTTEN] = "forgotten",
         [STEER_TWICE] = "forwarded_twice",
@@ -42,15 +44,19 @@ static struct steering others(const struct steer_facts *facts, uint16_t slot)
 {
     if (facts->forwarded)
         return drop(STEER_TWICE);
-    if (!facts->live(facts->live_ctx, slot))
+    if (facts->live(facts->live_ctx, slot))
+        return (struct steering){.way = STEER_FORWARD, .reason = STEER_OTHERS, .slot = slot};
+    if (facts->record_owner < 0 || !facts->may_negotiate)
         return drop(STEER_OWNER_DEAD);
-    return (struct steering){.way = STEER_FORWARD, .reason = STEER_OTHERS, .slot = slot};
+    return (struct steering){.way = STEER_ADOPT, .reason = STEER_ADOPTED};
 }
 
 struct steering steer(const struct steer_facts *facts)
 {
     int slot = facts->record_owner >= 0 ? facts->record_owner : facts->spi_slot;
 
+    if (!facts->caught_up)
+        return drop(STEER_STALLED);
     if (steer_is_init(&facts->peek)) {
         if (facts->forwarded)
             return drop(STEER_TWICE);

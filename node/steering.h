@@ -8,15 +8,17 @@
 
 #include "ike/ike.h"
 
-enum steer_way { STEER_ENGINE, STEER_FORWARD, STEER_DROP };
+enum steer_way { STEER_ENGINE, STEER_FORWARD, STEER_ADOPT, STEER_DROP };
 
 /* Why: the label of a metric. */
 enum steer_reason {
     STEER_NEW,        /* IKE_SA_INIT: negotiated where it arrives */
     STEER_OURS,       /* the record, or the half-open SA, is ours */
     STEER_OTHERS,     /* a live node's */
+    STEER_ADOPTED,    /* its owner is dead: we become it, if the message is the peer's */
     STEER_NOT_ABLE,   /* IKE_SA_INIT, but we are not synced or have no epoch */
-    STEER_OWNER_DEAD, /* its owner is dead: nobody answers until it is back */
+    STEER_OWNER_DEAD, /* likewise, but we cannot, or the SA is half open: nobody answers */
+    STEER_STALLED,    /* we stood still; others may speak for our SAs by now */
     STEER_UNKNOWN,    /* no record, and the SPI is not one of this cluster's */
     STEER_FORGOTTEN,  /* the SPI names us, but the half-open SA is gone */
     STEER_TWICE,      /* forwarded to us already, and not ours: never forwarded again */
@@ -30,6 +32,7 @@ struct steer_facts {
     uint16_t our_slot;
     bool forwarded;     /* it came over the mesh */
     bool may_negotiate; /* synced, and an epoch is granted */
+    bool caught_up;     /* sync_is_caught_up */
     int record_owner;   /* slot of the IKE record's owner; -1: no record */
     int spi_slot;       /* ike_spi_slot; -1: the MAC is wrong */
     bool engine_owns;   /* ike_owns */

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "proto/err.h"
+#include "proto/wire_ip.h"
 
 enum {
     DECODE_BUDGET_BYTES = 4 * 1024 * 1024,
@@ -311,6 +312,29 @@ static int forward_from_pb(const Pb__Forward *pb, struct codec_forward *m)
     return ERR_OK;
 }
 
+/* ---- moved ---- */
+
+static ProtobufCMessage *moved_to_pb(struct arena *a, const struct codec_moved *m)
+{
+    Pb__Moved *pb = arena_alloc(a, sizeof *pb);
+
+    if (!pb)
+        return NULL;
+    pb__moved__init(pb);
+    pb->spi_in = m->spi_in;
+    pb->peer = endpoint_to_pb(a, &m->peer);
+    return pb->peer ? &pb->base : NULL;
+}
+
+static int moved_from_pb(const Pb__Moved *pb, struct codec_moved *m)
+{
+    if (!endpoint_from_pb(pb->peer, &m->peer) || m->peer.ip.family == 0 || m->peer.port == 0 ||
+        pb->spi_in < ESP_SPI_MIN)
+        return ERR_INVALID;
+    m->spi_in = pb->spi_in;
+    return ERR_OK;
+}
+
 /* ---- pull ---- */
 
 static ProtobufCMessage *pull_request_to_pb(struct arena *a, const struct codec_pull_request *m)
@@ -386,6 +410,8 @@ static ProtobufCMessage *message_to_pb(struct arena *a, const struct codec_messa
         return announce_to_pb(a, &m->announce);
     case CODEC_FORWARD:
         return forward_to_pb(a, &m->forward);
+    case CODEC_MOVED:
+        return moved_to_pb(a, &m->moved);
     case CODEC_PULL_REQUEST:
         return pull_request_to_pb(a, &m->pull_request);
     case CODEC_PULL_REPLY:
@@ -424,6 +450,8 @@ static const ProtobufCMessageDescriptor *descriptor_of(enum codec_kind kind)
         return &pb__announce__descriptor;
     case CODEC_FORWARD:
         return &pb__forward__descriptor;
+    case CODEC_MOVED:
+        return &pb__moved__descriptor;
     case CODEC_PULL_REQUEST:
         return &pb__pull_request__descriptor;
     case CODEC_PULL_REPLY:
@@ -441,6 +469,8 @@ static int message_from_pb(const void *pb, struct codec_message *out)
         return announce_from_pb(pb, &out->announce);
     case CODEC_FORWARD:
         return forward_from_pb(pb, &out->forward);
+    case CODEC_MOVED:
+        return moved_from_pb(pb, &out->moved);
     case CODEC_PULL_REQUEST:
         return pull_request_from_pb(pb, &out->pull_request);
     case CODEC_PULL_REPLY:
@@ -490,6 +520,8 @@ void codec_message_free(struct codec_message *m)
         break;
     case CODEC_FORWARD:
         free(m->forward.datagram);
+        break;
+    case CODEC_MOVED:
         break;
     case CODEC_PULL_REQUEST:
         free(m->pull_request.vector);

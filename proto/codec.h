@@ -94,6 +94,11 @@ struct codec_forward {
     size_t n_datagram;
 };
 
+struct codec_moved {
+    uint32_t spi_in;
+    struct endpoint peer; /* with a port */
+};
+
 struct codec_pull_request {
     struct id128 to_incarnation;
     uint64_t nonce;
@@ -121,6 +126,7 @@ enum codec_kind {
     CODEC_FORWARD = 3,
     CODEC_PULL_REQUEST = 4,
     CODEC_PULL_REPLY = 5,
+    CODEC_MOVED = 6,
 };
 
 struct codec_message {
@@ -129,6 +135,7 @@ struct codec_message {
         struct codec_update update;
         struct codec_announce announce;
         struct codec_forward forward;
+        struct codec_moved moved;
         struct codec_pull_request pull_request;
         struct codec_pull_reply pull_reply;
     };

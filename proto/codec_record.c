@@ -319,6 +319,7 @@ static Pb__IkeRecord *ike_to_pb(struct arena *a, const struct ike_record *r)
     pb->not_after_ms = r->not_after_ms;
     pb->peer_id_type = r->peer_id_type;
     pb->fragmentation = r->fragmentation;
+    pb->lineage_over = r->lineage_over;
     pb->peer_id = pb_bytes(r->peer_id.p, r->peer_id.n);
     return pb->suite && pb->local && pb->peer ? pb : NULL;
 }
@@ -437,6 +438,7 @@ static bool ike_from_pb(const Pb__IkeRecord *pb, struct ike_record *r)
     r->not_after_ms = pb->not_after_ms;
     r->peer_id_type = pb->peer_id_type;
     r->fragmentation = pb->fragmentation;
+    r->lineage_over = pb->lineage_over;
     return id_from_pb(pb->tunnel_id, &r->tunnel_id) && id_from_pb(pb->lineage, &r->lineage) &&
            suite_from_pb(pb->suite, &r->suite) && secret_from_pb(pb->sk_d, &r->sk_d) &&
            secret_from_pb(pb->sk_ai, &r->sk_ai) && secret_from_pb(pb->sk_ar, &r->sk_ar) &&

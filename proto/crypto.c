@@ -6,10 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
-#include <openssl/params.h>
 #include <openssl/rand.h>
 
 #include "proto/crypto_lib.h"
@@ -33,7 +31,6 @@ static void fetch_algs(void)
 {
     for (int i = HASH_SHA1; i <= HASH_SHA512; i++)
         algs.md[i] = EVP_MD_fetch(NULL, hashes[i].name, NULL);
-    algs.hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
     algs.gcm128 = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
     algs.gcm256 = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
     algs.cbc128 = EVP_CIPHER_fetch(NULL, "AES-128-CBC", NULL);
@@ -44,11 +41,6 @@ const struct crypto_algs *crypto_algs(void)
 {
     pthread_once(&algs_once, fetch_algs);
     return &algs;
-}
-
-const char *crypto_hash_name(enum hash_id hash)
-{
-    return hash_len(hash) ? hashes[hash].name : NULL;
 }
 
 int crypto_failed(void)
@@ -104,62 +96,84 @@ int crypto_hash(enum hash_id hash, const struct slice *parts, size_t n_parts, ui
     return crypto_failed();
 }
 
-/* ---- HMAC ---- */
+/* ---- HMAC (RFC 2104) ----
+ *
+ * Built on the hash: OpenSSL's own HMAC fetches the hash by name and makes a dozen allocations
+ * for each key, which a handshake with its many keys would feel. */
+
+enum { HASH_BLOCK_MAX = 128, HMAC_IPAD = 0x36, HMAC_OPAD = 0x5c };
 
 struct hmac_ctx {
-    EVP_MAC_CTX *mac; /* holds the key */
-    size_t n;         /* bytes of the result */
+    const EVP_MD *md;
+    EVP_MD_CTX *run;
+    size_t n, block;             /* octets of the result, of the hash's block */
+    uint8_t key[HASH_BLOCK_MAX]; /* as in the RFC: at most a block, then zeros */
 };
 
 struct hmac_ctx *hmac_new(enum hash_id hash, struct slice key)
 {
-    struct hmac_ctx *ctx = NULL;
-    OSSL_PARAM params[2] = {OSSL_PARAM_END, OSSL_PARAM_END};
-    char *name = (char *)(uintptr_t)crypto_hash_name(hash); /* OSSL_PARAM lacks a const */
+    const EVP_MD *md = hash_len(hash) ? crypto_algs()->md[hash] : NULL;
+    struct hmac_ctx *ctx = md ? secret_alloc(sizeof *ctx) : NULL;
+    bool ok;
 
-    if (!name || !crypto_algs()->hmac)
-        return NULL;
-    params[0] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name, 0);
-    ctx = calloc(1, sizeof *ctx);
     if (!ctx)
         return NULL;
+    ctx->md = md;
     ctx->n = hash_len(hash);
-    ctx->mac = EVP_MAC_CTX_new(crypto_algs()->hmac);
-    /* A NULL key would mean "the key as before": an empty one needs an address. */
-    if (!ctx->mac ||
-        EVP_MAC_init(ctx->mac, key.n ? key.p : (const uint8_t *)"", key.n, params) != 1) {
-        (void)crypto_failed();
-        hmac_free(ctx);
-        return NULL;
-    }
-    return ctx;
+    ctx->block = (size_t)EVP_MD_get_block_size(md);
+    ctx->run = EVP_MD_CTX_new();
+    ok = ctx->run && ctx->block <= sizeof ctx->key;
+    if (ok && key.n > ctx->block)
+        ok = crypto_hash(hash, &key, 1, ctx->key) == ERR_OK;
+    else if (ok && key.n)
+        memcpy(ctx->key, key.p, key.n);
+    if (ok)
+        return ctx;
+    (void)crypto_failed();
+    hmac_free(ctx);
+    return NULL;
 }
 
 void hmac_free(struct hmac_ctx *ctx)
 {
     if (!ctx)
         return;
-    EVP_MAC_CTX_free(ctx->mac); /* wipes the key */
-    free(ctx);
+    EVP_MD_CTX_free(ctx->run); /* wipes its state */
+    secret_free(ctx, sizeof *ctx);
+}
+
+/* Begins a hash over the key masked with `pad`. */
+static bool mac_pad(struct hmac_ctx *ctx, uint8_t pad)
+{
+    uint8_t masked[HASH_BLOCK_MAX];
+    bool ok;
+
+    for (size_t i = 0; i < ctx->block; i++)
+        masked[i] = ctx->key[i] ^ pad;
+    ok = EVP_DigestInit_ex2(ctx->run, ctx->md, NULL) == 1 &&
+         EVP_DigestUpdate(ctx->run, masked, ctx->block) == 1;
+    wipe(masked, sizeof masked);
+    return ok;
+}
+
+static bool mac_begin(struct hmac_ctx *ctx)
+{
+    return mac_pad(ctx, HMAC_IPAD);
 }
 
 static bool mac_add(struct hmac_ctx *ctx, const struct slice *parts, size_t n_parts)
 {
     for (size_t i = 0; i < n_parts; i++)
-        if (parts[i].n && EVP_MAC_update(ctx->mac, parts[i].p, parts[i].n) != 1)
+        if (parts[i].n && EVP_DigestUpdate(ctx->run, parts[i].p, parts[i].n) != 1)
             return false;
     return true;
 }
 
-static bool mac_begin(struct hmac_ctx *ctx)
-{
-    return EVP_MAC_init(ctx->mac, NULL, 0, NULL) == 1;
-}
-
 static bool mac_end(struct hmac_ctx *ctx, uint8_t *out)
 {
-    size_t n = 0;
-    return EVP_MAC_final(ctx->mac, out, &n, ctx->n) == 1 && n == ctx->n;
+    return EVP_DigestFinal_ex(ctx->run, out, NULL) == 1 && mac_pad(ctx, HMAC_OPAD) &&
+           EVP_DigestUpdate(ctx->run, out, ctx->n) == 1 &&
+           EVP_DigestFinal_ex(ctx->run, out, NULL) == 1;
 }
 
 int hmac_run(struct hmac_ctx *ctx, const struct slice *parts, size_t n_parts, uint8_t *out)

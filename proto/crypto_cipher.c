@@ -1,5 +1,5 @@
-/* AES-GCM and AES-CBC. A context holds two OpenSSL contexts, one a direction, keyed
- * once: a message then costs no key schedule and no allocation. */
+/* AES-GCM and AES-CBC. Contexts are keyed once: a message then costs no key schedule and no
+ * allocation. GCM has one key schedule for both directions, CBC one for each. */
 #include <limits.h>
 #include <stdlib.h>
 
@@ -7,6 +7,90 @@
 #include "proto/crypto_lib.h"
 #include "proto/err.h"
 #include "proto/secret.h"
+
+/* OpenSSL counts bytes in an int. */
+static bool fits(size_t n)
+{
+    return n <= INT_MAX;
+}
+
+/* ---- AES-GCM ---- */
+
+struct gcm_ctx {
+    EVP_CIPHER_CTX *aes;
+};
+
+struct gcm_ctx *gcm_new(struct slice key)
+{
+    const struct crypto_algs *algs = crypto_algs();
+    const EVP_CIPHER *cipher = key.n == 16 ? algs->gcm128 : algs->gcm256;
+    struct gcm_ctx *ctx;
+
+    if ((key.n != 16 && key.n != 32) || !cipher)
+        return NULL;
+    ctx = calloc(1, sizeof *ctx);
+    if (!ctx)
+        return NULL;
+    ctx->aes = EVP_CIPHER_CTX_new();
+    /* The default nonce length is GCM_NONCE octets. */
+    if (ctx->aes && EVP_EncryptInit_ex2(ctx->aes, cipher, key.p, NULL, NULL) == 1)
+        return ctx;
+    (void)crypto_failed();
+    gcm_free(ctx);
+    return NULL;
+}
+
+void gcm_free(struct gcm_ctx *ctx)
+{
+    if (!ctx)
+        return;
+    EVP_CIPHER_CTX_free(ctx->aes); /* wipes its key schedule */
+    free(ctx);
+}
+
+int gcm_seal(struct gcm_ctx *ctx, const uint8_t nonce[GCM_NONCE], struct slice aad,
+             const uint8_t *in, size_t n, uint8_t *out, uint8_t *tag)
+{
+    EVP_CIPHER_CTX *aes = ctx->aes;
+    uint8_t none[1];
+    int part;
+    bool ok = fits(n) && fits(aad.n) && EVP_EncryptInit_ex2(aes, NULL, NULL, nonce, NULL) == 1;
+
+    if (ok && aad.n)
+        ok = EVP_EncryptUpdate(aes, NULL, &part, aad.p, (int)aad.n) == 1;
+    if (ok && n)
+        ok = EVP_EncryptUpdate(aes, out, &part, in, (int)n) == 1;
+    ok = ok && EVP_EncryptFinal_ex(aes, none, &part) == 1 &&
+         EVP_CIPHER_CTX_ctrl(aes, EVP_CTRL_AEAD_GET_TAG, GCM_TAG, tag) == 1;
+    if (ok)
+        return ERR_OK;
+    wipe(out, n);
+    wipe(tag, GCM_TAG);
+    return crypto_failed();
+}
+
+int gcm_open(struct gcm_ctx *ctx, const uint8_t nonce[GCM_NONCE], struct slice aad,
+             const uint8_t *in, size_t n, uint8_t *out, const uint8_t *tag)
+{
+    EVP_CIPHER_CTX *aes = ctx->aes;
+    void *expected = (void *)(uintptr_t)tag; /* read only; the control call lacks a const */
+    uint8_t none[1];
+    int part;
+    bool ok = fits(n) && fits(aad.n) && EVP_DecryptInit_ex2(aes, NULL, NULL, nonce, NULL) == 1 &&
+              EVP_CIPHER_CTX_ctrl(aes, EVP_CTRL_AEAD_SET_TAG, GCM_TAG, expected) == 1;
+
+    if (ok && aad.n)
+        ok = EVP_DecryptUpdate(aes, NULL, &part, aad.p, (int)aad.n) == 1;
+    if (ok && n)
+        ok = EVP_DecryptUpdate(aes, out, &part, in, (int)n) == 1;
+    if (ok && EVP_DecryptFinal_ex(aes, none, &part) == 1)
+        return ERR_OK;
+    wipe(out, n);
+    (void)crypto_failed();
+    return ok ? ERR_AUTH : ERR_CRYPTO;
+}
+
+/* ---- AES-CBC ---- */
 
 struct pair {
     EVP_CIPHER_CTX *seal, *open;
@@ -29,86 +113,6 @@ static bool pair_init(struct pair *p, const EVP_CIPHER *cipher, struct slice key
     (void)crypto_failed();
     return false;
 }
-
-/* OpenSSL counts bytes in an int. */
-static bool fits(size_t n)
-{
-    return n <= INT_MAX;
-}
-
-/* ---- AES-GCM ---- */
-
-struct gcm_ctx {
-    struct pair aes;
-};
-
-struct gcm_ctx *gcm_new(struct slice key)
-{
-    const struct crypto_algs *algs = crypto_algs();
-    struct gcm_ctx *ctx;
-
-    if (key.n != 16 && key.n != 32)
-        return NULL;
-    ctx = calloc(1, sizeof *ctx);
-    /* The default nonce length is GCM_NONCE octets. */
-    if (ctx && !pair_init(&ctx->aes, key.n == 16 ? algs->gcm128 : algs->gcm256, key)) {
-        gcm_free(ctx);
-        return NULL;
-    }
-    return ctx;
-}
-
-void gcm_free(struct gcm_ctx *ctx)
-{
-    if (!ctx)
-        return;
-    pair_free(&ctx->aes);
-    free(ctx);
-}
-
-int gcm_seal(struct gcm_ctx *ctx, const uint8_t nonce[GCM_NONCE], struct slice aad,
-             const uint8_t *in, size_t n, uint8_t *out, uint8_t *tag)
-{
-    EVP_CIPHER_CTX *aes = ctx->aes.seal;
-    uint8_t none[1];
-    int part;
-    bool ok = fits(n) && fits(aad.n) && EVP_EncryptInit_ex2(aes, NULL, NULL, nonce, NULL) == 1;
-
-    if (ok && aad.n)
-        ok = EVP_EncryptUpdate(aes, NULL, &part, aad.p, (int)aad.n) == 1;
-    if (ok && n)
-        ok = EVP_EncryptUpdate(aes, out, &part, in, (int)n) == 1;
-    ok = ok && EVP_EncryptFinal_ex(aes, none, &part) == 1 &&
-         EVP_CIPHER_CTX_ctrl(aes, EVP_CTRL_AEAD_GET_TAG, GCM_TAG, tag) == 1;
-    if (ok)
-        return ERR_OK;
-    wipe(out, n);
-    wipe(tag, GCM_TAG);
-    return crypto_failed();
-}
-
-int gcm_open(struct gcm_ctx *ctx, const uint8_t nonce[GCM_NONCE], struct slice aad,
-             const uint8_t *in, size_t n, uint8_t *out, const uint8_t *tag)
-{
-    EVP_CIPHER_CTX *aes = ctx->aes.open;
-    void *expected = (void *)(uintptr_t)tag; /* read only; the control call lacks a const */
-    uint8_t none[1];
-    int part;
-    bool ok = fits(n) && fits(aad.n) && EVP_DecryptInit_ex2(aes, NULL, NULL, nonce, NULL) == 1 &&
-              EVP_CIPHER_CTX_ctrl(aes, EVP_CTRL_AEAD_SET_TAG, GCM_TAG, expected) == 1;
-
-    if (ok && aad.n)
-        ok = EVP_DecryptUpdate(aes, NULL, &part, aad.p, (int)aad.n) == 1;
-    if (ok && n)
-        ok = EVP_DecryptUpdate(aes, out, &part, in, (int)n) == 1;
-    if (ok && EVP_DecryptFinal_ex(aes, none, &part) == 1)
-        return ERR_OK;
-    wipe(out, n);
-    (void)crypto_failed();
-    return ok ? ERR_AUTH : ERR_CRYPTO;
-}
-
-/* ---- AES-CBC ---- */
 
 struct cbc_ctx {
     struct pair aes;

@@ -9,13 +9,11 @@
 
 struct crypto_algs {
     EVP_MD *md[HASH_SHA512 + 1]; /* by enum hash_id */
-    EVP_MAC *hmac;
     EVP_CIPHER *gcm128, *gcm256, *cbc128, *cbc256;
 };
 
 /* Never NULL; a member is NULL where the library lacks the algorithm. Any thread. */
 const struct crypto_algs *crypto_algs(void);
-const char *crypto_hash_name(enum hash_id hash); /* OpenSSL's name, or NULL */
 
 /* Drops OpenSSL's queued errors of this thread and returns ERR_CRYPTO: the queue
  * would else show up in whatever OpenSSL call of this thread comes next. */

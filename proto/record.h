@@ -75,6 +75,7 @@ struct ike_record { /* key: our SPI, with the sa's side in i_am_initiator */
     uint32_t peer_id_type;
     struct blob peer_id;
     bool fragmentation; /* both sides announced RFC 7383 */
+    bool lineage_over;  /* deleted, and all Child SAs of the lineage with it; only rises */
 };
 
 struct child_record { /* key: spi_in */
@@ -100,7 +101,8 @@ struct child_record { /* key: spi_in */
     int64_t created_ms, not_after_ms;
 };
 
-struct endpoint_record { /* key: spi_in; a NAT move (later issues) */
+struct endpoint_record { /* key: spi_in; where the peer moved to behind its NAT, instead of the
+                            Child SA's `peer` */
     uint32_t spi_in;
     uint64_t move; /* rises */
     struct endpoint peer;

@@ -1,6 +1,6 @@
 /* Heap secrets come from page runs that are locked and excluded from dumps.
- * Sizes are rounded up to a power of two and kept on free lists, so a process
- * with a million keys makes few system calls. */
+ * Sizes are rounded up by a quarter at most (multiples of 64, so that pieces are aligned to
+ * cache lines) and kept on free lists, so a process with a million keys makes few system calls. */
 #include "proto/secret.h"
 
 #include <pthread.h>
@@ -14,10 +14,10 @@
 #include "proto/log.h"
 
 enum {
-    SMALLEST_SHIFT = 6, /* 64 bytes */
-    LARGEST_SHIFT = 17, /* 128 KiB, one run */
-    RUN_BYTES = 1 << LARGEST_SHIFT,
-    CLASSES = LARGEST_SHIFT - SMALLEST_SHIFT + 1,
+    STEP = 64, /* 64, 128, 192, 256 bytes, then four sizes in each doubling */
+    SMALL = 4 * STEP,
+    RUN_BYTES = 128 * 1024, /* the largest size, too */
+    CLASSES = 40,
 };
 
 int secret_set(struct secret *s, const void *bytes, size_t n)
@@ -42,13 +42,22 @@ void wipe(void *bytes, size_t n)
         explicit_bzero(bytes, n);
 }
 
+static size_t class_bytes(int class)
+{
+    int quarter = class % 4 + 1, doublings = class / 4 - 1;
+
+    if (doublings < 0)
+        return (size_t)quarter * STEP;
+    return ((size_t)SMALL << doublings) + (size_t)quarter * ((size_t)STEP << doublings);
+}
+
 static int class_of(size_t n)
 {
-    int shift = SMALLEST_SHIFT;
+    int class = 0;
 
-    while (shift <= LARGEST_SHIFT && ((size_t)1 << shift) < n)
-        shift++;
-    return shift - SMALLEST_SHIFT;
+    while (class < CLASSES && class_bytes(class) < n)
+        class ++;
+    return class;
 }
 
 #if !SECRET_POOLED
@@ -78,7 +87,7 @@ static struct free_piece *pool[CLASSES];
 static int grow(int class)
 {
     static int told;
-    size_t piece = (size_t)1 << (class + SMALLEST_SHIFT);
+    size_t piece = class_bytes(class);
     uint8_t *run =
         mmap(NULL, RUN_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -111,7 +120,7 @@ void *secret_alloc(size_t n)
     }
     pthread_mutex_unlock(&pool_lock);
     if (f)
-        memset(f, 0, (size_t)1 << (class + SMALLEST_SHIFT));
+        memset(f, 0, class_bytes(class));
     return f;
 }
 

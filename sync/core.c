@@ -105,7 +105,6 @@ void sync_free(struct sync_core *core)
     peers_free(core);
     pull_free(core);
     barrier_free(core);
-    free(core->suspects);
     table_free(core->table);
     frame_box_free(core->box);
     free(core);
@@ -126,6 +125,17 @@ static void forward(struct sync_core *core, const struct sync_forward *f)
     out_publish(core, f->to_slot, &m);
 }
 
+static void tell_moved(struct sync_core *core, const struct sync_moved *moved)
+{
+    struct codec_message m = {.kind = CODEC_MOVED};
+
+    if (moved->to_slot == core->config.slot)
+        return;
+    m.moved.spi_in = moved->spi_in;
+    m.moved.peer = moved->peer;
+    out_publish(core, moved->to_slot, &m);
+}
+
 static void journaled(struct sync_core *core, const struct sync_event *ev)
 {
     if (ev->failed != core->journal_failed) {
@@ -144,7 +154,6 @@ static void tick(struct sync_core *core)
     if (!core->recovered)
         return;
     log_expire(core);
-    log_orphans(core);
     pull_look_all(core);
 }
 
@@ -174,8 +183,13 @@ static void take_event(struct sync_core *core, const struct sync_event *ev)
     case SYNC_EV_FORWARD:
         forward(core, &ev->forward);
         break;
+    case SYNC_EV_MOVED:
+        tell_moved(core, &ev->moved);
+        break;
     case SYNC_EV_DRAIN:
         core->draining = ev->draining;
+        core->leaving = ev->leaving;
+        core->announce_wanted = true;
         break;
     case SYNC_EV_TICK:
         tick(core);
@@ -228,6 +242,45 @@ const struct record *sync_find_ike(const struct sync_core *core, uint64_t our_sp
 const struct record *sync_find_child(const struct sync_core *core, uint32_t spi_in)
 {
     return find(core, RECORD_CHILD, spi_in);
+}
+
+const struct record *sync_find_endpoint(const struct sync_core *core, uint32_t spi_in)
+{
+    return find(core, RECORD_ENDPOINT, spi_in);
+}
+
+const struct record *sync_find_lineage_ike(const struct sync_core *core,
+                                           const struct id128 *lineage)
+{
+    const struct record *newest = NULL;
+
+    for (struct entry *e = table_lineage_first(core->table, lineage); e;
+         e = table_lineage_next(e)) {
+        const struct record *r = e->held->r;
+
+        if (r->kind == RECORD_IKE && r->ike.state == SA_INSTALLED &&
+            e->expires_ms > core->now.wall_ms &&
+            (!newest || r->ike.created_ms > newest->ike.created_ms))
+            newest = r;
+    }
+    return newest;
+}
+
+void sync_each_of_lineage(const struct sync_core *core, const struct id128 *lineage,
+                          void (*f)(void *ctx, const struct record *r), void *ctx)
+{
+    for (struct entry *e = table_lineage_first(core->table, lineage); e;
+         e = table_lineage_next(e)) {
+        const struct record *r = e->held->r;
+
+        if (record_state(r) == SA_INSTALLED && e->expires_ms > core->now.wall_ms)
+            f(ctx, r);
+    }
+}
+
+bool sync_is_caught_up(const struct sync_core *core)
+{
+    return core->stalled_us == 0;
 }
 
 struct each {

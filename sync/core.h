@@ -28,7 +28,6 @@ enum {
     UNSYNCED_MS = 1000,           /* lacking something for so long ends being synced */
     ENDPOINT_KEEP_MS = 86400000,  /* an endpoint record whose Child SA is unknown */
     EPOCH_RAISE_EVERY_MS = 1000,
-    ORPHAN_GRACE_MS = 2000,        /* before a Child SA is deleted because its IKE SAs are */
     REFUSAL_TOLD_EVERY_MS = 60000, /* a log line per reason */
 };
 
@@ -63,6 +62,7 @@ struct peer {
     uint64_t heard_us;                  /* its last believed frame */
     uint64_t heard_any_us;              /* the same at any live member */
     bool announced;                     /* the fields below are of this incarnation */
+    uint64_t announced_us;              /* when the last Announce came */
     uint64_t announce_number;           /* frame number of the last Announce */
     struct codec_announce says;         /* owned */
     uint64_t pending_ack, pending_head; /* our log as it said, and its head then */
@@ -75,11 +75,6 @@ struct peer {
 struct unsent { /* a record of our own log that waits for the next Update */
     struct held *held;
     bool group_start;
-};
-
-struct suspect { /* a lineage whose IKE SAs seem deleted while Child SAs live */
-    struct id128 lineage;
-    uint64_t due_us;
 };
 
 struct fence { /* an IKE SA of a held-back group: this term must not be overtaken */
@@ -121,14 +116,13 @@ struct sync_core {
     struct id128 incarnation;
     struct frame_box *box;
     uint64_t started_us;
+    uint64_t stalled_us; /* when we woke from standing still; 0: caught up since */
     bool recovered, journal_empty;
 
     struct table *table;
     struct origin *self; /* our own log: seq is the head */
     struct peer peers[SYNC_MEMBERS_MAX];
     size_t n_peers;
-    struct suspect *suspects; /* by due_us */
-    size_t n_suspects, cap_suspects;
 
     /* effects of this step (core_out.c) */
     struct sync_effect *fx;
@@ -163,7 +157,7 @@ struct sync_core {
     uint64_t pull_retry_us, next_request;
     struct snapshot snapshots[SNAPSHOTS_MAX];
 
-    bool ready, was_ready, draining, synced;
+    bool ready, was_ready, draining, leaving, synced;
     uint64_t lacking_since_us; /* 0: nothing is lacking */
     enum member_state told;
     struct sync_stats stats;
@@ -211,7 +205,6 @@ void log_update(struct sync_core *core, struct peer *from, struct codec_update *
 /* All of a log up to pos is applied; false when that is no news. */
 bool log_covered(struct sync_core *core, const struct log_position *pos);
 void log_expire(struct sync_core *core);
-void log_orphans(struct sync_core *core);
 /* Our vector; *n entries, to be freed. NULL when out of memory. */
 struct log_position *log_vector(const struct sync_core *core, size_t *n);
 uint64_t log_applied(const struct sync_core *core, const struct id128 *origin);

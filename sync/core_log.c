@@ -25,6 +25,31 @@ static bool expired(const struct sync_core *core, const struct record *r)
     return record_not_after_ms(r) <= core->now.wall_ms && !MUTANT(EXPIRED);
 }
 
+/* An endpoint record lives as long as its Child SA, whichever of the two came first. Like the
+ * deletion of a lineage's children this follows from the records here, so nobody publishes it. */
+static void settle_endpoint(struct sync_core *core, const struct entry *child)
+{
+    struct entry *moved = table_find(core->table, RECORD_ENDPOINT, child->held->r->child.spi_in);
+
+    if (!moved)
+        return;
+    if (record_state(child->held->r) == SA_DELETED)
+        table_remove(core->table, moved);
+    else
+        moved->expires_ms = child->expires_ms;
+}
+
+/* An endpoint of a Child SA that is deleted. */
+static bool is_orphan(const struct sync_core *core, const struct record *r)
+{
+    const struct entry *child;
+
+    if (r->kind != RECORD_ENDPOINT)
+        return false;
+    child = table_find(core->table, RECORD_CHILD, r->endpoint.spi_in);
+    return child && record_state(child->held->r) == SA_DELETED;
+}
+
 /* Puts a record into the table and tells node and journal. Takes r; NULL: no memory. */
 static struct entry *install(struct sync_core *core, struct record *r, bool journal)
 {
@@ -35,6 +60,8 @@ static struct entry *install(struct sync_core *core, struct record *r, bool jour
         core->journal_torn = true;
         return NULL;
     }
+    if (e->held->r->kind == RECORD_CHILD)
+        settle_endpoint(core, e);
     out_record(core, e->held);
     if (journal)
         out_journal(core, e->held->r);
@@ -42,26 +69,18 @@ static struct entry *install(struct sync_core *core, struct record *r, bool jour
 }
 
 /* ---- a deleted lineage deletes its children ----
- * Whoever deletes an IKE SA deletes the children that it knows in the same group. A child made
- * elsewhere meanwhile is an orphan: an IKE SA of its lineage is deleted and none is installed.
- * Its own deleter judges that at once; others on complete knowledge alone, because records come in
- * any order: after an IKE rekey a pull may well bring the old SA's tombstone before the new SA's
- * record. So a lineage is suspected first, looked at again a while later and only while nothing is
- * lacking; then the tombstones go into our log like any other news. */
+ * The rule is a function of the records here, so every member comes to the same and nothing
+ * is published. The tombstone of an IKE SA says whether the lineage ended with it: the old SA of
+ * an IKE rekey does not end it, and its successor's record may well come later, from another log
+ * or another row of the journal. The child's tombstone keeps the child's log position. */
 
-static bool lineage_deleted(const struct sync_core *core, const struct id128 *lineage)
+static bool lineage_over(const struct sync_core *core, const struct id128 *lineage)
 {
-    bool deleted = false;
-
-    for (struct entry *e = table_lineage_first(core->table, lineage); e;
-         e = table_lineage_next(e)) {
-        if (e->held->r->kind != RECORD_IKE)
-            continue;
-        if (record_state(e->held->r) != SA_DELETED)
-            return false;
-        deleted = true;
-    }
-    return deleted;
+    for (struct entry *e = table_lineage_first(core->table, lineage); e; e = table_lineage_next(e))
+        if (e->held->r->kind == RECORD_IKE && record_state(e->held->r) == SA_DELETED &&
+            (e->held->r->ike.lineage_over || MUTANT(LINEAGE)))
+            return true;
+    return false;
 }
 
 static struct entry *installed_child(const struct sync_core *core, const struct id128 *lineage)
@@ -71,21 +90,6 @@ static struct entry *installed_child(const struct sync_core *core, const struct 
     while (e && (e->held->r->kind != RECORD_CHILD || record_state(e->held->r) == SA_DELETED))
         e = table_lineage_next(e);
     return e;
-}
-
-static void suspect_orphans(struct sync_core *core, const struct entry *changed)
-{
-    const struct id128 *lineage = record_lineage(changed->held->r);
-
-    if (!lineage || !lineage_deleted(core, lineage) || !installed_child(core, lineage))
-        return;
-    if (!array_room(&core->suspects, core->n_suspects, &core->cap_suspects,
-                    sizeof *core->suspects)) {
-        log_error("sync", "out of memory: Child SAs of a deleted IKE SA may stay");
-        return;
-    }
-    core->suspects[core->n_suspects++] =
-        (struct suspect){*lineage, core->now.mono_us + ms_us(ORPHAN_GRACE_MS)};
 }
 
 /* ---- our own log ---- */
@@ -106,22 +110,37 @@ static struct entry *originate(struct sync_core *core, struct record *r, bool gr
     return e;
 }
 
-static void delete_orphans(struct sync_core *core, const struct id128 *lineage, bool start)
+/* Our own deletion's are published: whoever misses the IKE SA's tombstone, because it expired
+ * first, learns of them all the same. */
+static void delete_children(struct sync_core *core, struct entry *changed, bool own)
 {
+    struct id128 lineage;
     struct entry *child;
 
-    if (!lineage_deleted(core, lineage))
-        return; /* its new IKE SA has come */
-    while ((child = installed_child(core, lineage)) != NULL) {
+    if (!record_lineage(changed->held->r))
+        return;
+    lineage = *record_lineage(changed->held->r);
+    if (!lineage_over(core, &lineage))
+        return;
+    while ((child = installed_child(core, &lineage)) != NULL) {
         struct record *tombstone = record_clone(child->held->r);
         if (!tombstone)
             return;
         tombstone->child.state = SA_DELETED;
         record_normalise(tombstone);
-        if (!originate(core, tombstone, start))
+        if (own ? !originate(core, tombstone, false) : !install(core, tombstone, true))
             return;
-        start = false;
     }
+}
+
+/* A Child SA's tombstone may have been derived from its lineage's end, under the log position of
+ * the live SA: who has pulled that position already would never get the tombstone. One that was
+ * published takes its place. */
+static bool was_derived(const struct entry *ours, const struct record *theirs)
+{
+    return theirs->kind == RECORD_CHILD && record_state(theirs) == SA_DELETED &&
+           (ours->held->r->seq != theirs->seq ||
+            !id128_equal(&ours->held->r->origin, &theirs->origin));
 }
 
 /* Joins `theirs` (taken) with what is here. The result, when it is not ours already, is put
@@ -132,10 +151,18 @@ static void join_in(struct sync_core *core, struct record *theirs, bool own, boo
     enum join_result result = JOIN_THEIRS;
     struct record *joined = NULL;
 
+    if (is_orphan(core, theirs)) {
+        record_free(theirs);
+        return;
+    }
     if (e && record_join(e->held->r, theirs, &result, &joined) != ERR_OK) {
         log_error("sync", "a record could not be joined");
         core->journal_torn = true;
         record_free(theirs);
+        return;
+    }
+    if (result == JOIN_SAME && e && !own && was_derived(e, theirs)) {
+        (void)install(core, theirs, true);
         return;
     }
     switch (result) {
@@ -154,28 +181,8 @@ static void join_in(struct sync_core *core, struct record *theirs, bool own, boo
     }
     if (own)
         *group_start = false;
-    if (!e)
-        return;
-    if (own && e->held->r->kind == RECORD_IKE) { /* who deletes it knows its successor */
-        struct id128 lineage = *record_lineage(e->held->r);
-        delete_orphans(core, &lineage, false);
-    } else {
-        suspect_orphans(core, e);
-    }
-}
-
-void log_orphans(struct sync_core *core)
-{
-    size_t n = 0;
-
-    if ((!core->synced || core->lacking_since_us || core->pull.active) && !MUTANT(ORPHAN))
-        return;
-    while (n < core->n_suspects &&
-           (MUTANT(ORPHAN) || core->suspects[n].due_us <= core->now.mono_us))
-        delete_orphans(core, &core->suspects[n++].lineage, true);
-    core->n_suspects -= n;
-    if (n)
-        memmove(core->suspects, core->suspects + n, core->n_suspects * sizeof *core->suspects);
+    if (e)
+        delete_children(core, e, own);
 }
 
 void log_put(struct sync_core *core, struct record **group, size_t n, uint64_t barrier)
@@ -309,13 +316,13 @@ void log_recover(struct sync_core *core, struct sync_recovery *recovery)
         if (!r)
             continue;
         record_normalise(r);
-        if (expired(core, r) || codec_record_check(r) != ERR_OK) {
+        if (expired(core, r) || codec_record_check(r) != ERR_OK || is_orphan(core, r)) {
             record_free(r);
             continue;
         }
         e = install(core, r, false);
         if (e)
-            suspect_orphans(core, e);
+            delete_children(core, e, false);
     }
     recovery->n_records = 0;
     for (size_t i = 0; i < recovery->n_vector; i++) {

@@ -60,19 +60,21 @@ void peers_free(struct sync_core *core)
 
 bool peer_live(const struct sync_core *core, const struct peer *p)
 {
-    return p->believed && since_us(core, p->heard_any_us) <= ms_us(core->config.dead_ms);
+    return p->believed && !(p->announced && p->says.state == MEMBER_DEAD) &&
+           since_us(core, p->heard_any_us) <= ms_us(core->config.dead_ms);
 }
 
 enum member_state peer_state(const struct sync_core *core, const struct peer *p)
 {
     if (!peer_live(core, p))
         return MEMBER_DEAD;
-    return p->announced && p->says.state != MEMBER_DEAD ? (enum member_state)p->says.state
-                                                        : MEMBER_JOINING;
+    return p->announced ? (enum member_state)p->says.state : MEMBER_JOINING;
 }
 
 enum member_state own_state(const struct sync_core *core)
 {
+    if (core->leaving)
+        return MEMBER_DEAD;
     if (core->draining)
         return MEMBER_DRAINING;
     if (!core->synced)
@@ -89,6 +91,8 @@ void peers_stall(struct sync_core *core, uint64_t stall_us)
         core->peers[i].heard_us += stall_us;
         core->peers[i].heard_any_us += stall_us;
     }
+    if (core->n_peers > 0)
+        core->stalled_us = core->now.mono_us;
 }
 
 void peers_tell(struct sync_core *core)
@@ -231,7 +235,8 @@ static bool belongs(enum frame_channel channel, enum codec_kind kind)
 {
     switch (channel) {
     case FRAME_PUB:
-        return kind == CODEC_UPDATE || kind == CODEC_ANNOUNCE || kind == CODEC_FORWARD;
+        return kind == CODEC_UPDATE || kind == CODEC_ANNOUNCE || kind == CODEC_FORWARD ||
+               kind == CODEC_MOVED;
     case FRAME_REQUEST:
         return kind == CODEC_PULL_REQUEST;
     case FRAME_REPLY:
@@ -314,6 +319,7 @@ static void on_announce(struct sync_core *core, struct peer *p, uint64_t number,
     *a = (struct codec_announce){0};
     p->announced = true;
     p->announce_number = number;
+    p->announced_us = core->now.mono_us;
     p->pending_head = p->says.head;
     for (size_t i = 0; i < p->says.n_applied; i++)
         if (id128_equal(&p->says.applied[i].origin, &core->incarnation) &&
@@ -344,6 +350,14 @@ static void on_forward(struct sync_core *core, struct codec_forward *f)
     f->datagram = NULL;
 }
 
+static void on_moved(struct sync_core *core, const struct codec_moved *m)
+{
+    struct sync_effect *fx = out_add(core, SYNC_FX_MOVED);
+
+    if (fx)
+        fx->moved = (struct sync_moved){core->config.slot, m->spi_in, m->peer};
+}
+
 void peers_frame(struct sync_core *core, struct slice bytes)
 {
     struct codec_message m = {0};
@@ -363,6 +377,8 @@ void peers_frame(struct sync_core *core, struct slice bytes)
         on_announce(core, from, h.number, &m.announce);
     else if (m.kind == CODEC_FORWARD)
         on_forward(core, &m.forward);
+    else if (m.kind == CODEC_MOVED)
+        on_moved(core, &m.moved);
     else if (id128_equal(&m.update.origin, &from->incarnation))
         log_update(core, from, &m.update);
     else

@@ -324,11 +324,28 @@ static bool covers_all(const struct sync_core *core)
             (core->synced || since_us(core, core->started_us) > 2 * ms_us(core->config.dead_ms)));
 }
 
+/* What waited in the queues while we stood still comes at once; an Announce that comes an interval
+ * later was made after we woke. */
+static bool told_since_stall(const struct sync_core *core)
+{
+    for (size_t i = 0; i < core->n_peers; i++) {
+        const struct peer *p = &core->peers[i];
+
+        if (peer_live(core, p) && (!p->announced || p->lack.entries ||
+                                   p->announced_us < core->stalled_us + ms_us(ANNOUNCE_EVERY_MS)))
+            return false;
+    }
+    return since_us(core, core->stalled_us) >= ms_us(ANNOUNCE_EVERY_MS);
+}
+
 void synced_step(struct sync_core *core)
 {
     snapshots_expire(core);
     if (!core->recovered)
         return;
+    if (core->stalled_us && (told_since_stall(core) ||
+                             since_us(core, core->stalled_us) >= 2 * ms_us(core->config.dead_ms)))
+        core->stalled_us = 0;
     if (covers_all(core)) {
         if (!core->synced)
             log_info("sync", "synced");

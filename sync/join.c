@@ -164,6 +164,7 @@ static void raise_from(struct record *r, const struct record *other)
         x->next_out = max_u32(x->next_out, y->next_out);
         if (x->state != y->state)
             x->state = SA_DELETED;
+        x->lineage_over |= y->lineage_over;
         if (x->state == SA_DELETED)
             x->not_after_ms = max_i64(x->not_after_ms, y->not_after_ms);
     } else if (r->kind == RECORD_CHILD) {

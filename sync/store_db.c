@@ -31,17 +31,28 @@ static const char schema[] =
     " WITHOUT ROWID;"
     "CREATE TABLE records(kind INTEGER NOT NULL, key INTEGER NOT NULL, lineage BLOB,"
     " origin BLOB NOT NULL, seq INTEGER NOT NULL, state INTEGER NOT NULL,"
-    " not_after INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY(kind, key)) WITHOUT ROWID;";
+    " not_after INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY(kind, key));";
 
-enum statement { PUT_RECORD, PUT_VECTOR, PUT_EPOCH, EXPIRE, EXPIRE_ENDPOINTS, STATEMENTS };
+enum statement {
+    BEGIN,
+    COMMIT,
+    PUT_RECORD,
+    PUT_VECTOR,
+    PUT_EPOCH,
+    EXPIRE,
+    EXPIRE_ENDPOINTS,
+    STATEMENTS
+};
 static const char *const statements[STATEMENTS] = {
+    [BEGIN] = "BEGIN IMMEDIATE",
+    [COMMIT] = "COMMIT",
     [PUT_RECORD] = "INSERT OR REPLACE INTO records VALUES(?,?,?,?,?,?,?,?)",
     [PUT_VECTOR] = "INSERT OR REPLACE INTO vector VALUES(?,?,?)",
     [PUT_EPOCH] = "INSERT INTO epochs VALUES(?1,?2) ON CONFLICT(slot) DO UPDATE"
                   " SET epoch = max(epoch, excluded.epoch)",
     [EXPIRE] = "DELETE FROM records WHERE not_after <= ?",
     [EXPIRE_ENDPOINTS] = "DELETE FROM records WHERE kind = 3 AND key NOT IN"
-                         " (SELECT key FROM records WHERE kind = 2)",
+                         " (SELECT key FROM records WHERE kind = 2 AND state = 1)",
 };
 
 struct db {
@@ -538,7 +549,7 @@ static int write_batch(struct db *db, const struct sync_batch *b)
 static int end(struct db *db, int rc)
 {
     if (rc == ERR_OK)
-        rc = run(db, "COMMIT");
+        rc = step_once(db, COMMIT);
     if (rc != ERR_OK && !sqlite3_get_autocommit(db->sql))
         (void)run(db, "ROLLBACK");
     return rc;
@@ -546,7 +557,7 @@ static int end(struct db *db, int rc)
 
 int db_commit(struct db *db, struct sync_batch *const *batches, size_t n)
 {
-    int rc = run(db, "BEGIN IMMEDIATE");
+    int rc = step_once(db, BEGIN);
 
     for (size_t i = 0; rc == ERR_OK && i < n; i++)
         rc = write_batch(db, batches[i]);
@@ -555,7 +566,7 @@ int db_commit(struct db *db, struct sync_batch *const *batches, size_t n)
 
 int db_expire(struct db *db, int64_t wall_ms)
 {
-    int rc = run(db, "BEGIN IMMEDIATE");
+    int rc = step_once(db, BEGIN);
 
     sqlite3_bind_int64(db->prepared[EXPIRE], 1, wall_ms);
     if (rc == ERR_OK)

@@ -82,6 +82,7 @@ enum sync_event_kind {
     SYNC_EV_PUT,           /* group: records of one exchange; the core takes them */
     SYNC_EV_JOURNALED,     /* ticket: durable up to here; failed: the disk refused */
     SYNC_EV_FORWARD,       /* forward: an IKE datagram that belongs to another node */
+    SYNC_EV_MOVED,         /* moved: a peer was heard from elsewhere; another node's to look at */
     SYNC_EV_TICK,          /* at least every 10 ms */
     SYNC_EV_DRAIN,         /* draining: announce that we leave, or are back */
     SYNC_EV_FLUSH,         /* the loop turn ends: let out what `more` held back */
@@ -94,12 +95,19 @@ struct sync_forward {
     struct slice datagram; /* borrowed */
 };
 
+/* A Child SA's peer was heard from a new address: for the owner of its IKE SA. */
+struct sync_moved {
+    uint16_t to_slot;
+    uint32_t spi_in;
+    struct endpoint peer;
+};
+
 struct sync_event {
     enum sync_event_kind kind;
     /* More events of this loop turn follow: what many events can share (JOURNAL, Updates, the
      * Announce, BARRIERs, whom to pull from) waits for the first event without `more`; FLUSH is
-     * one that does nothing else. RECORD, REPLY and FORWARDED never wait. With `more` left false
-     * every step lets out its own. */
+     * one that does nothing else. RECORD, REPLY, FORWARDED and MOVED never wait. With `more` left
+     * false every step lets out its own. */
     bool more;
     struct sync_recovery *recovery;
     struct slice bytes;
@@ -110,7 +118,8 @@ struct sync_event {
     uint64_t ticket;
     bool failed;
     struct sync_forward forward;
-    bool draining;
+    struct sync_moved moved;
+    bool draining, leaving; /* leaving: the last words, nobody waits for us any more */
 };
 
 enum sync_effect_kind {
@@ -122,6 +131,7 @@ enum sync_effect_kind {
     SYNC_FX_BARRIER,    /* barrier; timed_out; superseded; laggards: slots that had not acknowledged
                          * (our own among them when the journal is what lags) */
     SYNC_FX_FORWARDED,  /* forward: an IKE datagram another node passed to us (borrowed) */
+    SYNC_FX_MOVED,      /* moved: another node heard the peer of an SA of ours elsewhere */
     SYNC_FX_MEMBER,     /* slot, state: a member's liveness changed */
     SYNC_FX_EPOCH,      /* epoch: durable; encryption may use it from now on */
 };
@@ -159,6 +169,7 @@ struct sync_effect {
     size_t n_laggards;
     uint64_t barrier_us; /* how long the barrier took */
     struct sync_forward forward;
+    struct sync_moved moved;
     enum member_state state;
     uint32_t epoch;
 };
@@ -185,6 +196,15 @@ void sync_batch_free(struct sync_batch *batch);
 /* Installed or deleted; NULL when absent. */
 const struct record *sync_find_ike(const struct sync_core *core, uint64_t our_spi);
 const struct record *sync_find_child(const struct sync_core *core, uint32_t spi_in);
+/* Where the peer of that Child SA moved to; NULL: it never did. */
+const struct record *sync_find_endpoint(const struct sync_core *core, uint32_t spi_in);
+/* The IKE SA that a lineage has now: of its installed ones the newest. NULL: it has none. Costs
+ * as much as the lineage has records, however many there are in all. */
+const struct record *sync_find_lineage_ike(const struct sync_core *core,
+                                           const struct id128 *lineage);
+/* Calls f for every installed record of a lineage, IKE SAs and Child SAs. */
+void sync_each_of_lineage(const struct sync_core *core, const struct id128 *lineage,
+                          void (*f)(void *ctx, const struct record *r), void *ctx);
 /* Calls f for every record of a kind that is installed; stops when f returns false. */
 void sync_each(const struct sync_core *core, enum record_kind kind,
                bool (*f)(void *ctx, const struct record *r), void *ctx);
@@ -206,6 +226,9 @@ struct sync_member_info {
 size_t sync_members(const struct sync_core *core, struct sync_member_info *out, size_t max);
 bool sync_member_live(const struct sync_core *core, uint16_t slot);
 bool sync_is_synced(const struct sync_core *core);
+/* False after this process stood still for more than half of dead_ms: the others may have taken
+ * it for dead and its SAs over, so it answers no IKE until it knows what they did meanwhile. */
+bool sync_is_caught_up(const struct sync_core *core);
 uint32_t sync_epoch(const struct sync_core *core); /* granted; 0 none yet */
 struct id128 sync_incarnation(const struct sync_core *core);
 /* Order-free digest over all live (not deleted, not expired) records: SHA2-256 of keys and states.

@@ -12,6 +12,7 @@
 #   C_ID         (from type)   the whole ID instead, in strongSwan's notation
 #   C_REMOTE_ID  192.0.2.1     IDr expected
 #   C_PORT       500           where IKE starts, here and there: 500 or 4500
+#   C_NAT        ""            at net_up: numbers of the customers behind a NAT box (nat.sh)
 #   C_PSK        (the tunnel's)
 #   C_LOCAL_TS, C_REMOTE_TS    the customer's prefix; 0.0.0.0/0
 #   C_REKEY      0             rekey the Child SA by itself after so many seconds
@@ -121,7 +122,7 @@ customer_config() {
 connections {
     gw {
         version = 2
-        local_addrs = $(customer_addr "$i")
+        local_addrs = $(customer_local "$i")
         remote_addrs = $ANYCAST
         local_port = ${C_PORT:-500}
         remote_port = ${C_PORT:-500}

@@ -4,7 +4,7 @@
 # The lab, with N nodes and M customers; every box is a network namespace:
 #
 #    c1 .. cM        customers: strongSwan, inner prefix 203.0.113.(16*i)/28
-#     |               198.51.100.(10+i)
+#     |               198.51.100.(10+i), or 192.168.i.2 behind natI, which has that address
 #    rtr             ECMP (or per-packet spray) for the anycast address 192.0.2.1
 #     |  |  |         10.98.i.0/31, one point-to-point link to each node
 #    n1 n2 n3 ...    nodes: anysad, 192.0.2.1 on lo ---- mesh (bridge, 10.99.0.0/24)
@@ -241,6 +241,8 @@ lab_down_if_ours() { [ "$LAB_OURS" = no ] || lab_down; }
 
 # shellcheck source=deploy/lab.d/net.sh
 . "$LAB_D/net.sh"
+# shellcheck source=deploy/lab.d/nat.sh
+. "$LAB_D/nat.sh"
 # shellcheck source=deploy/lab.d/node.sh
 . "$LAB_D/node.sh"
 # shellcheck source=deploy/lab.d/customer.sh

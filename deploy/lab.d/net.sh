@@ -11,6 +11,7 @@
 # net_up: every namespace and link of the lab; nothing of anysa runs yet
 net_up() {
     local i
+    set_fact nat "${C_NAT:-}"
     net_routers_up
     for i in $(all_nodes); do net_node_up "$i"; done
     for i in $(seq 1 "$(customer_count)"); do net_customer_up "$i"; done
@@ -70,16 +71,19 @@ net_node_up() {
 }
 
 net_customer_up() {
-    local i=$1 customer
-    customer=$(ns "c$i")
+    local i=$1 outside=c$i
     ns_add "c$i"
-    link rtr "c$i" "c$i" up0
+    ip -n "$(ns "c$i")" addr add "$(customer_host "$i")/32" dev lo
+    if behind_nat "$i"; then
+        nat_up "$i"
+        outside=nat$i
+    fi
+    link rtr "c$i" "$outside" up0
     ip -n "$(ns rtr)" addr add 198.51.100.254/32 dev "c$i"
     ip -n "$(ns rtr)" route add "$(customer_addr "$i")/32" dev "c$i"
-    ip -n "$customer" addr add "$(customer_addr "$i")/32" dev up0
-    ip -n "$customer" route add 198.51.100.254/32 dev up0
-    ip -n "$customer" route add default via 198.51.100.254 dev up0
-    ip -n "$customer" addr add "$(customer_host "$i")/32" dev lo
+    ip -n "$(ns "$outside")" addr add "$(customer_addr "$i")/32" dev up0
+    ip -n "$(ns "$outside")" route add 198.51.100.254/32 dev up0
+    ip -n "$(ns "$outside")" route add default via 198.51.100.254 dev up0
 }
 
 # ---------------------------------------------------------------- choosing nodes

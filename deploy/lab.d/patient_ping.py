@@ -3,11 +3,12 @@
 
 ping(8) leaves two round trips after the last request, which is milliseconds here: an
 answer that a busy machine delays counts as lost. This one waits --wait seconds for it.
-Prints "sent received".
+SIGINT ends the sending early. Prints "sent received".
 """
 import argparse
 import os
 import select
+import signal
 import socket
 import struct
 import sys
@@ -58,18 +59,24 @@ def main() -> None:
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
     ident = os.getpid() & 0xFFFF
     answered = set()
+    stop = []
+    signal.signal(signal.SIGINT, lambda *_: stop.append(True))
     due = time.monotonic()
+    sent = 0
     for seq in range(args.count):
+        if stop:
+            break
+        sent += 1
         sock.sendto(echo_request(ident, seq, args.size), (args.target, 0))
         due += args.interval
         answered |= replies(sock, ident, due)
     end = time.monotonic() + args.wait
-    while len(answered) < args.count and time.monotonic() < end:
+    while len(answered) < sent and time.monotonic() < end:
         answered |= replies(sock, ident, min(end, time.monotonic() + 0.02))
-    if len(answered) < args.count:
-        lost = sorted(set(range(args.count)) - answered)
+    if len(answered) < sent:
+        lost = sorted(set(range(sent)) - answered)
         print(f"no answer to {len(lost)} requests, first", *lost[:10], file=sys.stderr)
-    print(args.count, len(answered))
+    print(sent, len(answered))
 
 
 main()

@@ -134,6 +134,63 @@ spi_list() { node_list "$1" /v1/child-sas | jq -r .spi_in; }
 # first_child NODE: spi_in of a Child SA
 first_child() { node_first "$1" /v1/child-sas | jq -r .spi_in; }
 
+# router_sas CUSTOMER: "#1,ESTABLISHED, #2," if it has one IKE SA and one Child SA in use
+router_sas() {
+    customer_swanctl "$1" --list-sas |
+        awk '/^gw:/ { ike = ike $2 $3 } /INSTALLED/ { child = child $2 } END { print ike, child }'
+}
+one_sa_each() { [[ $(router_sas "$1") =~ ^#[0-9]+,ESTABLISHED,\ #[0-9]+,$ ]]; }
+
+# sa_replaced CUSTOMER ike|child OLD: of what router_sas showed, the old one is gone and one new
+# one there
+sa_replaced() {
+    local now
+    now=$(router_sas "$1")
+    [[ $now =~ ^#[0-9]+,ESTABLISHED,\ #[0-9]+,$ ]] || return 1
+    if [ "$2" = ike ]; then [ "${now% *}" != "${3% *}" ]; else [ "${now#* }" != "${3#* }" ]; fi
+}
+
+# router_rekeys CUSTOMER ike|child: one rekey by the router, to its end
+router_rekeys() {
+    local old what="--child net"
+    old=$(router_sas "$1")
+    [ "$2" = child ] || what="--ike gw"
+    # shellcheck disable=SC2086
+    customer_swanctl "$1" --rekey $what >>"$(customer_dir "$1")/swanctl.out" 2>&1 || true
+    wait_until 6 sa_replaced "$1" "$2" "$old" && return
+    echo "c$1: rekey ($2): '$old' became '$(router_sas "$1")'" >&2
+    return 1
+}
+
+# logged PATTERN: lines in all nodes' logs
+logged() { local i n=0; for i in $(all_nodes); do n=$((n + $(node_log "$i" | grep -cE "$1" || true))); done; echo "$n"; }
+
 # log_mark NODE: a place in its log; log_since NODE MARK: the lines after it
 log_mark() { wc -l <"$(node_dir "$1")/anysad.log"; }
 log_since() { tail -n "+$(($2 + 1))" "$(node_dir "$1")/anysad.log"; }
+
+# ---------------------------------------------------------------- pings that last
+
+# pings_start CUSTOMER INTERVAL: it and the inner host ping each other until pings_end
+pings_start() {
+    ping_start "$1" "c$1" "$(customer_host "$1")" "$INNER_HOST" "$2"
+    ping_start "$1" inner "$INNER_HOST" "$(customer_host "$1")" "$2"
+}
+ping_start() { # CUSTOMER NS SOURCE TARGET INTERVAL
+    spawn "ping-$1-$2" "$STATE/ping-$1-$2" nsenter --net="$(ns_path "$2")" -- \
+        "$PYTHON" "$LAB_D/patient_ping.py" --source "$3" --count 65536 --interval "$5" "$4"
+}
+
+# pings_end WHAT CUSTOMER MIN: fails unless at least MIN went either way and all were answered
+pings_end() {
+    local where sent received
+    for where in "c$2" inner; do
+        check "$1: pings in $where were still under way" running "ping-$2-$where"
+        end_process "ping-$2-$where" INT 10
+        read -r sent received < <(tail -n 1 "$STATE/ping-$2-$where") || true
+        check "$1: pings from $where: $(cat "$STATE/ping-$2-$where")" [ "${sent:-0}" = "${received:-none}" ]
+        check "$1: only ${sent:-0} pings from $where" [ "${sent:-0}" -ge "$3" ]
+        rm "$STATE/ping-$2-$where"
+        PINGS_ANSWERED=$((${PINGS_ANSWERED:-0} + received))
+    done
+}

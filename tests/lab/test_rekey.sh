@@ -51,6 +51,7 @@ by_the_router() { # GROUP
     begin_pings 700
     check "$1: the router rekeys the Child SA" router_rekeys 'Child SA .* rekeyed to' 10 --child net
     check "$1: the router rekeys the IKE SA" router_rekeys 'IKE SA .* rekeyed to' 3 --ike gw
+    eventually "$1: the Child SAs name the new IKE SA" 5 children_name_it
     check "$1: and the Child SA of the new one" router_rekeys 'Child SA .* rekeyed to' 3 --child net
     end_pings "$1" 700
     equal "$1: Child rekeys" 13 $(($(count 'Child SA .* rekeyed to') - rekeyed))
@@ -61,6 +62,10 @@ by_the_router() { # GROUP
     say "$1: 13 Child rekeys and 3 IKE rekeys by the router, no ping lost"
 }
 one_ike_sa() { [ "$(ike_count 1)" -eq 1 ]; }
+# The only IKE SA is the one that every Child SA names.
+children_name_it() {
+    one_ike_sa && [ "$(node_list 1 /v1/child-sas | jq -r .ike_spi_r | sort -u)" = "$(node_list 1 /v1/ike-sas | jq -r .spi_r)" ]
+}
 
 by_the_owner() {
     C_ESP=aes256gcm16-modp2048 customer_config 1

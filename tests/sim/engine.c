@@ -197,13 +197,14 @@ static bool room_for_more(const struct sim *s)
     return s->n_ikes < IKES_MAX && s->n_children < CHILDREN_MAX;
 }
 
-static void add_tombstone(struct group *g, const struct record *r)
+static void add_tombstone(struct group *g, const struct record *r, bool over)
 {
     struct record *t = record_clone(r);
 
     if (t->kind == RECORD_IKE) {
         t->ike.state = SA_DELETED;
         t->ike.revision++;
+        t->ike.lineage_over = over;
     } else {
         t->child.state = SA_DELETED;
     }
@@ -215,10 +216,10 @@ static void add_deletion(struct sim *s, struct member *m, int ike, struct group 
     struct spoken *sp = &m->spoken[ike];
 
     s->ikes[ike].ended |= !sp->rekeyed;
-    add_tombstone(g, sp->rec);
+    add_tombstone(g, sp->rec, !sp->rekeyed);
     for (size_t i = 0; i < s->n_children; i++)
         if (includes(sp, (int)i) && installed_child(s, m, (int)i) && g->n < GROUP_MAX) {
-            add_tombstone(g, sync_find_child(m->core, s->children[i].spi_in));
+            add_tombstone(g, sync_find_child(m->core, s->children[i].spi_in), false);
             include(sp, (int)i, false);
         }
 }
@@ -281,7 +282,7 @@ static void answer_new(struct sim *s, struct member *m, const struct ask *ask)
         if (s->ikes[i].router == ask->router && old && old->ike.state == SA_INSTALLED &&
             g.n < GROUP_MAX) {
             s->ikes[i].ended = true;
-            add_tombstone(&g, old);
+            add_tombstone(&g, old, true);
             hush(&m->spoken[i]);
         }
     }
@@ -329,7 +330,7 @@ static void answer_delete_child(struct sim *s, struct member *m, const struct as
 
     if (answer->child < 0 || !includes(sp, answer->child) || !installed_child(s, m, answer->child))
         return;
-    add_tombstone(g, sync_find_child(m->core, s->children[answer->child].spi_in));
+    add_tombstone(g, sync_find_child(m->core, s->children[answer->child].spi_in), false);
     add_clone(g, sp->rec);
     include(sp, answer->child, false);
 }

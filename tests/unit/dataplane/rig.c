@@ -110,10 +110,19 @@ static void heard_miss(void *ctx, uint32_t spi)
         rig->missed[rig->n_missed++] = spi;
 }
 
+static void heard_moved(void *ctx, uint32_t spi, const struct endpoint *peer)
+{
+    struct rig *rig = ctx;
+
+    rig->moved = spi;
+    rig->moved_to = *peer;
+    rig->n_moved++;
+}
+
 void rig_open(struct rig *rig, const struct dp_config *sockets)
 {
     struct dp_config config = {.slot = 5, .provider = "auto", .lanes = 1};
-    struct dp_callbacks callbacks = {rig, heard_ike, heard_confirmed, heard_miss};
+    struct dp_callbacks callbacks = {rig, heard_ike, heard_confirmed, heard_miss, heard_moved};
     struct dp_tunnel tunnels[3] = {0};
     struct dp_route routes[3] = {0};
     const char *prefixes[] = {"203.0.113.0/24", "203.0.114.0/24", "203.0.115.0/24"};
@@ -390,9 +399,17 @@ void push_native(struct rig *rig, uint8_t protocol, const char *peer, const uint
 
 void push_udp(struct rig *rig, uint16_t port, const uint8_t *bytes, size_t n)
 {
+    struct endpoint peer = end(CUSTOMER, 4711);
+
+    push_udp_from(rig, &peer, port, bytes, n);
+}
+
+void push_udp_from(struct rig *rig, const struct endpoint *peer, uint16_t port,
+                   const uint8_t *bytes, size_t n)
+{
     struct memory_packet p = {.via = VIA_UDP,
                               .local = end(ANYCAST, port),
-                              .peer = end(CUSTOMER, 4711),
+                              .peer = *peer,
                               .bytes = (uint8_t *)(uintptr_t)bytes,
                               .n = (uint32_t)n};
 

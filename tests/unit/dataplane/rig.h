@@ -37,6 +37,9 @@ struct rig {
     /* what the callbacks heard */
     uint32_t confirmed[HEARD_MAX], missed[HEARD_MAX];
     size_t n_confirmed, n_missed, n_ike;
+    uint32_t moved; /* the last one's spi_in */
+    struct endpoint moved_to;
+    size_t n_moved;
     struct endpoint ike_local, ike_peer;
     uint8_t ike_bytes[64];
     size_t ike_n;
@@ -89,6 +92,8 @@ bool checksums_right(const uint8_t *ip, size_t n); /* IPv4 header, and TCP or UD
 void push_native(struct rig *rig, uint8_t protocol, const char *peer, const uint8_t *bytes,
                  size_t n); /* with an outer IPv4 header */
 void push_udp(struct rig *rig, uint16_t port, const uint8_t *bytes, size_t n);
+void push_udp_from(struct rig *rig, const struct endpoint *peer, uint16_t port,
+                   const uint8_t *bytes, size_t n);
 void push_inner(struct rig *rig, const uint8_t *bytes, size_t n);
 /* What left, freed by the caller's free(p.bytes); false when there is nothing. */
 bool pop(struct rig *rig, struct memory_packet *p);

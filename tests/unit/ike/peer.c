@@ -1,213 +1,6 @@
 #include "peer.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-const char bench_tunnel_hex[] = "f5407d8db1a542b196c59f6d04ba8bd1";
-const char bench_account[] = "123456789";
-const char bench_psk[] = "a shared key of the tests";
-
-/* ---- the engine's surroundings ---- */
-
-static void fill(void *ctx, uint8_t *out, size_t n)
-{
-    uint64_t *s = ctx;
-
-    for (size_t i = 0; i < n; i++) { /* xorshift64 */
-        *s ^= *s << 13;
-        *s ^= *s >> 7;
-        *s ^= *s << 17;
-        out[i] = (uint8_t)(*s >> 24);
-    }
-}
-
-static bool next_iv(void *ctx, uint64_t *iv)
-{
-    struct bench *b = ctx;
-
-    if (b->no_iv)
-        return false;
-    *iv = b->next_iv++;
-    return true;
-}
-
-static bool never_taken(void *ctx, uint32_t spi)
-{
-    (void)ctx;
-    (void)spi;
-    return false;
-}
-
-static struct selector any_of(uint8_t family)
-{
-    struct ip_prefix p = {.ip = {.family = family}};
-
-    return selector_of_prefix(&p);
-}
-
-static void drop_records(struct bench *b)
-{
-    while (b->n_records)
-        record_free(b->records[--b->n_records]);
-}
-
-void bench_open(struct bench *b)
-{
-    struct ike_config config = {
-        .slot = 5, .lifetime_s = 86400, .child_lifetime_s = 28800, .max_children = 100};
-    struct ike_tunnel t = {0};
-    struct rng rng;
-
-    memset(b, 0, sizeof *b);
-    b->rng_state = 88172645463325252ULL;
-    b->now = (struct now){1000000, 1700000000000};
-    b->next_iv = iv_make(5, 1, IV_LANE_IKE, 1);
-    rng = (struct rng){fill, &b->rng_state};
-    strcpy(config.id_domain, "ipsec.example.net");
-    (void)secret_set(&config.spi_key, "0123456789abcdef0123456789abcdef", 32);
-    (void)secret_set(&config.cookie_key, "fedcba9876543210fedcba9876543210", 32);
-    config.cookie_threshold = 64;
-    config.next_iv = next_iv;
-    config.next_iv_ctx = b;
-    config.esp_spi_taken = never_taken;
-    b->engine = ike_new(&config, &rng);
-
-    (void)id128_parse(bench_tunnel_hex, &t.id);
-    strcpy(t.account_id, bench_account);
-    strcpy(t.name, "acme");
-    (void)ip_parse("192.0.2.1", &t.anycast);
-    (void)ip_parse("198.51.100.1", &t.customer);
-    t.ipv4_id_allowed = true;
-    t.psk = (const uint8_t *)bench_psk;
-    t.psk_n = strlen(bench_psk);
-    t.local_ts.s[t.local_ts.n++] = any_of(4);
-    t.local_ts.s[t.local_ts.n++] = any_of(6);
-    t.remote_ts = t.local_ts;
-    (void)ike_set_tunnels(b->engine, &t, 1);
-}
-
-void bench_close(struct bench *b)
-{
-    drop_records(b);
-    ike_free(b->engine);
-}
-
-static void run(struct bench *b, const struct ike_event *event)
-{
-    struct ike_actions actions = ike_step(b->engine, event, b->now);
-    struct ike_job *jobs[64];
-    uint64_t commit = 0;
-    size_t n_jobs = 0;
-
-    for (size_t i = 0; i < actions.n; i++) {
-        const struct ike_action *a = &actions.a[i];
-
-        if (a->kind == IKE_ACT_SEND) {
-            memcpy(b->answer, a->bytes.p, a->bytes.n);
-            if (b->run_over)
-                b->run_n = 0;
-            b->run_over = false;
-            if (b->run_n + a->bytes.n <= sizeof b->run) {
-                memcpy(b->run + b->run_n, a->bytes.p, a->bytes.n);
-                b->run_n += a->bytes.n;
-            }
-            b->answer_n = a->bytes.n;
-            b->answer_local = a->local;
-            b->answer_peer = a->peer;
-            b->answers++;
-        } else if (a->kind == IKE_ACT_COMMIT) {
-            drop_records(b);
-            for (size_t k = 0; k < a->n_records; k++)
-                b->records[b->n_records++] = a->records[k];
-            b->commits++;
-            commit = a->commit;
-        } else if (a->kind == IKE_ACT_JOB) {
-            jobs[n_jobs++] = a->job;
-        } else if (a->kind == IKE_ACT_FAILURE) {
-            b->failures++;
-            b->failed_tunnel = a->tunnel;
-            strncpy(b->reason, a->reason, sizeof b->reason - 1);
-        }
-    }
-    if (b->hold_jobs) {
-        while (n_jobs && b->n_held_jobs < sizeof b->held_jobs / sizeof *b->held_jobs)
-            b->held_jobs[b->n_held_jobs++] = jobs[--n_jobs];
-    }
-    for (size_t i = 0; i < n_jobs; i++) {
-        struct ike_event done = {.kind = IKE_EV_JOB, .job = jobs[i]};
-
-        ike_job_run(jobs[i]);
-        run(b, &done);
-    }
-    if (commit && b->hold_commits) {
-        b->held_commit = commit;
-    } else if (commit) {
-        struct ike_event done = {.kind = IKE_EV_COMMITTED, .commit = commit};
-
-        run(b, &done);
-    }
-}
-
-void bench_commit_held(struct bench *b)
-{
-    struct ike_event done = {.kind = IKE_EV_COMMITTED, .commit = b->held_commit};
-
-    b->run_over = true;
-    run(b, &done);
-}
-
-void bench_run_held(struct bench *b)
-{
-    size_t n = b->n_held_jobs;
-
-    b->hold_jobs = false;
-    b->n_held_jobs = 0;
-    for (size_t i = 0; i < n; i++) {
-        struct ike_event done = {.kind = IKE_EV_JOB, .job = b->held_jobs[i]};
-
-        ike_job_run(b->held_jobs[i]);
-        run(b, &done);
-    }
-}
-
-void bench_datagram(struct bench *b, const struct endpoint *local, const struct endpoint *peer,
-                    struct slice bytes)
-{
-    /* An exact heap copy, so that a sanitizer sees any read past the end. */
-    uint8_t *copy = malloc(bytes.n ? bytes.n : 1);
-    struct ike_event event = {.kind = IKE_EV_DATAGRAM, .local = *local, .peer = *peer};
-
-    if (bytes.n)
-        memcpy(copy, bytes.p, bytes.n);
-    event.bytes = (struct slice){copy, bytes.n};
-    b->answer_n = 0;
-    b->run_over = true;
-    run(b, &event);
-    free(copy);
-}
-
-void bench_tick(struct bench *b, uint64_t advance_us)
-{
-    struct ike_event event = {.kind = IKE_EV_TICK};
-
-    b->now.mono_us += advance_us;
-    b->now.wall_ms += (int64_t)(advance_us / 1000);
-    b->run_over = true;
-    run(b, &event);
-}
-
-const struct record *bench_record(const struct bench *b, enum record_kind kind, enum sa_state state)
-{
-    for (size_t i = b->n_records; i-- > 0;) {
-        const struct record *r = b->records[i];
-
-        if (r->kind == kind && (kind == RECORD_IKE ? r->ike.state : r->child.state) == state)
-            return r;
-    }
-    return NULL;
-}
-
-/* ---- the initiator ---- */
 
 struct suite suite_of(uint16_t encr, uint16_t bits, uint16_t prf, uint16_t integ, uint16_t dh)
 {
@@ -232,9 +25,9 @@ void peer_open(struct peer *p, struct bench *b)
     strcat(p->id, ".ipsec.example.net");
     p->psk = bench_psk;
     p->natd = true;
-    p->tsi.s[p->tsi.n++] = any_of(4);
-    p->tsr.s[p->tsr.n++] = any_of(4);
-    fill(&b->rng_state, p->nonce_i, sizeof p->nonce_i);
+    p->tsi.s[p->tsi.n++] = bench_any(4);
+    p->tsr.s[p->tsr.n++] = bench_any(4);
+    bench_fill(&b->rng_state, p->nonce_i, sizeof p->nonce_i);
     p->rec->ike.spi_i = 0x0102030405060708ULL ^ b->rng_state;
 }
 
@@ -287,6 +80,21 @@ void peer_write_offer(struct chain *c, const struct suite *s, uint8_t protocol, 
     if (!ike)
         one_transform(&c->w, true, TRANSFORM_ESN, esn_only ? ESN_YES : ESN_NO, 0);
     write_u16_at(&c->w, at + 2, (uint16_t)(c->w.n - at));
+    chain_close(c);
+}
+
+/* What the test wants to be offered in place of a suite's proposal. */
+static void write_offer(const struct peer *p, struct chain *c, uint8_t protocol, uint64_t spi)
+{
+    struct slice raw = protocol == PROTOCOL_IKE ? p->ike_offer : p->esp_offer;
+
+    if (raw.n == 0) {
+        peer_write_offer(c, protocol == PROTOCOL_IKE ? &p->ike : &p->esp, protocol, spi,
+                         p->esn_only);
+        return;
+    }
+    chain_open(c, PAYLOAD_SA);
+    write_bytes(&c->w, raw.p, raw.n);
     chain_close(c);
 }
 
@@ -347,7 +155,7 @@ bool peer_init(struct peer *p)
     chain_begin(&c, payloads, sizeof payloads);
     if (p->cookie_n)
         chain_notify(&c, 0, (struct slice){0}, N_COOKIE, (struct slice){p->cookie, p->cookie_n});
-    peer_write_offer(&c, &p->ike, PROTOCOL_IKE, 0, false);
+    write_offer(p, &c, PROTOCOL_IKE, 0);
     chain_open(&c, PAYLOAD_KE);
     write_u16(&c.w, p->wrong_init_group ? p->wrong_init_group : p->ike.dh);
     write_u16(&c.w, 0);
@@ -359,6 +167,9 @@ bool peer_init(struct peer *p)
         add_natd(p, &c);
     if (p->fragmentation)
         chain_notify(&c, 0, (struct slice){0}, N_FRAGMENTATION_SUPPORTED, (struct slice){0});
+    if (p->extra)
+        p->extra(&c);
+    chain_close(&c);
     message_header(&w, p->rec->ike.spi_i, 0, c.first, IKE_SA_INIT, IKE_FLAG_INITIATOR, 0);
     write_bytes(&w, c.w.p, c.w.n);
     message_finish(&w);
@@ -448,6 +259,7 @@ static bool send_sealed(struct peer *p, uint8_t exchange, uint8_t flags, uint32_
 
 bool peer_request(struct peer *p, uint8_t exchange, const struct chain *inner)
 {
+    p->bench->keys = &p->rec->ike;
     return send_sealed(p, exchange, 0, p->next_id++, inner) && open_answer(p);
 }
 
@@ -550,20 +362,27 @@ bool peer_auth(struct peer *p)
     chain_begin(&c, payloads, sizeof payloads);
     chain_open(&c, PAYLOAD_IDI);
     write_bytes(&c.w, id.p, id.n);
-    chain_open(&c, PAYLOAD_AUTH);
-    write_u8(&c.w, AUTH_SHARED_KEY);
-    write_zeros(&c.w, 3);
-    write_bytes(&c.w, auth, n);
+    if (!p->no_auth) {
+        chain_open(&c, PAYLOAD_AUTH);
+        write_u8(&c.w, p->auth_method ? p->auth_method : AUTH_SHARED_KEY);
+        write_zeros(&c.w, 3);
+        write_bytes(&c.w, auth, n);
+    }
     chain_close(&c);
     if (p->initial_contact)
         chain_error(&c, N_INITIAL_CONTACT);
-    peer_write_offer(&c, &p->esp, PROTOCOL_ESP, p->esp_spi, p->esn_only);
-    ts_write(&c, PAYLOAD_TSI, &p->tsi);
-    ts_write(&c, PAYLOAD_TSR, &p->tsr);
+    if (!p->childless) {
+        write_offer(p, &c, PROTOCOL_ESP, p->esp_spi);
+        ts_write(&c, PAYLOAD_TSI, &p->tsi);
+        ts_write(&c, PAYLOAD_TSR, &p->tsr);
+    }
+    if (p->extra)
+        p->extra(&c);
+    chain_close(&c);
     if (!peer_request(p, IKE_AUTH, &c) || !gateway_is_authentic(p))
         return false;
-    return take_child(p, (struct slice){p->nonce_i, sizeof p->nonce_i},
-                      (struct slice){p->nonce_r, p->nonce_r_n});
+    return p->childless || take_child(p, (struct slice){p->nonce_i, sizeof p->nonce_i},
+                                      (struct slice){p->nonce_r, p->nonce_r_n});
 }
 
 bool peer_rekey_child(struct peer *p, uint32_t old_spi)
@@ -573,7 +392,7 @@ bool peer_rekey_child(struct peer *p, uint32_t old_spi)
     const struct payload *nonce;
     struct chain c;
 
-    fill(&p->bench->rng_state, nonce_i, sizeof nonce_i);
+    bench_fill(&p->bench->rng_state, nonce_i, sizeof nonce_i);
     if (p->low_nonce_i)
         memset(nonce_i, 0, sizeof nonce_i);
     write_u32(&w, old_spi);
@@ -581,12 +400,15 @@ bool peer_rekey_child(struct peer *p, uint32_t old_spi)
     chain_begin(&c, payloads, sizeof payloads);
     if (old_spi)
         chain_notify(&c, PROTOCOL_ESP, (struct slice){spi, 4}, N_REKEY_SA, (struct slice){0});
-    peer_write_offer(&c, &p->esp, PROTOCOL_ESP, p->esp_spi, p->esn_only);
+    write_offer(p, &c, PROTOCOL_ESP, p->esp_spi);
     chain_open(&c, PAYLOAD_NONCE);
     write_bytes(&c.w, nonce_i, sizeof nonce_i);
     write_ke(p, &c, p->esp.dh);
     ts_write(&c, PAYLOAD_TSI, &p->tsi);
     ts_write(&c, PAYLOAD_TSR, &p->tsr);
+    if (p->extra)
+        p->extra(&c);
+    chain_close(&c);
     if (!peer_request(p, CREATE_CHILD_SA, &c))
         return false;
     nonce = message_find(&p->answer, PAYLOAD_NONCE);
@@ -602,7 +424,7 @@ bool peer_rekey_ike(struct peer *p, struct record **old)
     struct choice choice;
     struct chain c;
 
-    fill(&p->bench->rng_state, nonce_i, sizeof nonce_i);
+    bench_fill(&p->bench->rng_state, nonce_i, sizeof nonce_i);
     if (p->low_nonce_i)
         memset(nonce_i, 0, sizeof nonce_i);
     next = record_new(RECORD_IKE);

@@ -24,20 +24,37 @@ struct bench {
     unsigned answers, commits, failures;
     char reason[IKE_TEXT_MAX];
     struct id128 failed_tunnel;
-    struct record *records[64]; /* the last COMMIT's */
+    struct record *records[512]; /* the last COMMIT's */
     size_t n_records;
     struct endpoint answer_local, answer_peer;
+    unsigned answers_in_step;          /* SENDs since the last datagram, tick or report */
+    struct endpoint first_answer_peer; /* where the first of them went */
+    bool show_wire;                    /* prints every message */
+    const struct ike_record *keys;     /* of the message that is handed in next, for show_wire */
+    /* Takes the peer's datagrams instead of the engine and hands what comes back to
+     * bench_answered; NULL: the engine. tests/bench has a socket here. */
+    void (*wire)(struct bench *b, struct slice bytes);
+    void *wire_ctx;
 };
 
 extern const char bench_tunnel_hex[];
 extern const char bench_account[];
 extern const char bench_psk[];
 
+/* Repeatable random bytes, ctx being a rng_state; all of an address family. */
+void bench_fill(void *ctx, uint8_t *out, size_t n);
+struct selector bench_any(uint8_t family);
 void bench_open(struct bench *b);
 void bench_close(struct bench *b);
 void bench_datagram(struct bench *b, const struct endpoint *local, const struct endpoint *peer,
                     struct slice bytes);
+/* A message of the gateway, at most IKE_MESSAGE_MAX. */
+void bench_answered(struct bench *b, struct slice bytes);
 void bench_tick(struct bench *b, uint64_t advance_us);
+/* Only the first step of a tick, or one more of it. */
+void bench_tick_step(struct bench *b, uint64_t advance_us);
+/* Some node heard the peer of this Child SA there. */
+void bench_moved(struct bench *b, const struct record *child, const struct endpoint *peer);
 void bench_commit_held(struct bench *b);
 void bench_run_held(struct bench *b);
 /* The last committed record of a kind and state, or NULL. */
@@ -70,6 +87,10 @@ struct peer {
     bool fragmentation; /* announced in IKE_SA_INIT */
     size_t cut;     /* requests and responses leave in fragments of this much plaintext; 0: whole */
     bool backwards; /* the last fragment first */
+    struct slice ike_offer, esp_offer; /* when set: the body of the SA payload, borrowed */
+    void (*extra)(struct chain *c); /* adds payloads to IKE_SA_INIT, IKE_AUTH, Child SA requests */
+    uint8_t auth_method;            /* that AUTH claims, when not 0 */
+    bool no_auth, childless;        /* IKE_AUTH without AUTH (EAP); without SA, TSi and TSr */
     bool natd, natd_fake, esn_only, bad_ke, initial_contact;
     bool responder;         /* of the present IKE SA: the gateway began it */
     struct message asked;   /* the gateway's last request, opened: its inner payloads */

@@ -50,6 +50,26 @@ Test(engine, an_ike_sa_and_its_first_child)
     cr_assert_eq(ike_spi_slot(&b.engine->config.spi_key, ike->ike.spi_i, ike->ike.spi_r ^ 1), -1);
 }
 
+Test(engine, key_pairs_are_there_before_they_are_needed)
+{
+    size_t answered = 0;
+
+    bench_tick(&b, 100000);
+    b.hold_jobs = true; /* from now on nobody makes any */
+    while (peer_init(&p)) {
+        answered++;
+        peer_close(&p);
+        peer_open(&p, &b);
+    }
+    cr_expect_eq(answered, KEY_POOL);
+    cr_expect_eq(b.n_held_jobs, KEY_POOL / KEY_BATCH + 1, "refills, and one for the SA that waits");
+    /* HDR(SPIi,0), SAi1, KEi, Ni  -->  (its pair is made)  <-- HDR(SPIi,SPIr), SAr1, KEr, Nr */
+    bench_run_held(&b);
+    cr_expect(b.answer_n > 0, "the one that waited has its answer");
+    cr_expect_eq(b.engine->pools[0].n, KEY_POOL);
+    cr_expect_eq(b.engine->pools[0].under_way, 0);
+}
+
 Test(engine, nat_makes_udp_encapsulation_and_a_switch_to_4500_is_followed)
 {
     const struct record *child;

@@ -89,6 +89,53 @@ Test(own, a_silent_peer_is_asked_repeatedly_and_then_given_up)
     cr_assert_eq(b.engine->stats.timeouts, 1);
 }
 
+/* Three IKE SAs: p's and two more. */
+static struct peer q[2];
+
+static void two_more(void)
+{
+    for (size_t i = 0; i < 2; i++) {
+        peer_open(&q[i], &b);
+        cr_assert(peer_init(&q[i]) && peer_auth(&q[i]));
+    }
+    b.engine->config.dpd_s = 30;
+}
+
+static void close_two_more(void)
+{
+    peer_close(&q[0]);
+    peer_close(&q[1]);
+}
+
+Test(own, whatever_is_due_begins_in_the_same_second)
+{
+    unsigned answers;
+
+    two_more();
+    answers = b.answers;
+    bench_tick(&b, 32 * S);
+    cr_assert_eq(b.answers - answers, 3, "each of three silent peers is asked");
+    bench_tick(&b, S / 10);
+    cr_assert_eq(b.answers - answers, 3, "and not before its time again");
+    close_two_more();
+}
+
+Test(own, the_sa_that_is_next_may_go_in_mid_sweep)
+{
+    unsigned answers;
+
+    two_more();
+    answers = b.answers;
+    bench_tick_step(&b, 32 * S); /* p is asked; q[0] would be next */
+    cr_assert_eq(b.answers - answers, 1);
+    cr_assert(ike_tick_again(b.engine));
+    ike_sa_forget(b.engine, ike_sa_find(b.engine, q[0].rec->ike.spi_r));
+    bench_tick_step(&b, 0);
+    cr_assert_eq(b.answers - answers, 2, "q[1] is asked");
+    cr_assert(!ike_tick_again(b.engine), "that was the last one");
+    close_two_more();
+}
+
 Test(own, an_answered_check_is_over_and_the_next_id_is_used)
 {
     b.engine->config.dpd_s = 30;
@@ -200,11 +247,36 @@ Test(own, a_short_lived_child_is_rekeyed_not_deleted)
 
     sa->children[0]->child.created_ms = b.now.wall_ms;
     sa->children[0]->child.not_after_ms = b.now.wall_ms + 12000;
-    bench_tick(&b, 8 * S);
+    bench_tick(&b, 7 * S);
     cr_assert_eq(b.answer_n, 0);
     bench_tick(&b, 3 * S);
     cr_assert(peer_asked(&p));
     cr_assert(message_find_notify(&p.asked, N_REKEY_SA, &n));
+}
+
+Test(own, the_shortest_lives_are_renewed_in_time)
+{
+    struct ike_sa *sa = ike_sa_find(b.engine, p.rec->ike.spi_r);
+    struct child_record *child = &sa->children[0]->child;
+    struct record *old;
+
+    /* 10 s is the least that a configuration may say; both are due late and at the same time */
+    sa->rekey_after_permille = 100;
+    child->created_ms = sa->rec->ike.created_ms = b.now.wall_ms;
+    child->not_after_ms = sa->rec->ike.not_after_ms = b.now.wall_ms + 10000;
+    b.engine->next_sweep_us = b.now.mono_us + 999999; /* a look at 6.999 s, 7.999 s, ... */
+    bench_tick(&b, 7 * S - 1000);
+    bench_tick(&b, S);
+    cr_assert(peer_asked(&p));
+    cr_assert(peer_respond_rekey_child(&p));
+    cr_assert(peer_asked(&p), "the old one's DELETE");
+    peer_respond_empty(&p);
+    bench_tick(&b, S);
+    cr_assert(peer_asked(&p));
+    cr_assert_eq(p.asked.exchange, CREATE_CHILD_SA);
+    cr_assert(peer_respond_rekey_ike(&p, &old));
+    cr_assert_null(bench_record(&b, RECORD_IKE, SA_DELETED));
+    record_free(old);
 }
 
 Test(own, a_refused_rekey_is_tried_again_later)

@@ -224,6 +224,37 @@ Test(http_node, pages_of_ike_sas_are_ordered_and_whole, .init = set_up, .fini = 
     walk_ike_sas(10000);
 }
 
+static void put(struct record *r)
+{
+    struct sync_event event = {.kind = SYNC_EV_PUT, .group = &r, .n_group = 1};
+
+    node_sync(&node, &event);
+}
+
+/* A Child SA keeps in its record which IKE SA made it; the list names the one that it has now. */
+Test(http_node, a_child_sa_names_its_present_ike_sa, .init = set_up, .fini = tear_down)
+{
+    struct child_record child = {.lineage = {{7}}, .ike_spi_r = 0x100};
+    int64_t now_ms = now_read().wall_ms;
+    struct record *made_it = ike_sa(1, 0x100, now_ms), *rekeyed = ike_sa(2, 0x0f0, now_ms + 1);
+    struct record *other = ike_sa(3, 0x300, now_ms + 2), *gone;
+
+    made_it->ike.lineage = rekeyed->ike.lineage = child.lineage;
+    other->ike.lineage = (struct id128){{8}};
+    put(other);
+    cr_expect_eq(api_child_ike_spi_r(node.sync, &child), 0x100, "as recorded, if there is none");
+    put(made_it);
+    cr_expect_eq(api_child_ike_spi_r(node.sync, &child), 0x100);
+    gone = record_clone(rekeyed);
+    put(rekeyed);
+    cr_expect_eq(api_child_ike_spi_r(node.sync, &child), 0x0f0, "the newest");
+    gone->ike.state = SA_DELETED;
+    gone->ike.revision++;
+    put(gone);
+    cr_expect_eq(api_child_ike_spi_r(node.sync, &child), 0x100, "of those that are left");
+    node_flush(&node);
+}
+
 Test(http_node, lists_without_anything, .init = set_up, .fini = tear_down)
 {
     static const char *const lists[] = {"/v1/tunnels", "/v1/ike-sas", "/v1/child-sas",

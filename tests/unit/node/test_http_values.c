@@ -87,7 +87,7 @@ Test(http_values, a_child_sa)
 
     secret_set(&cluster, "cluster-key-cluster-key-cluster-", 32);
     cr_assert_eq(fingerprint_key(&cluster, &key), ERR_OK);
-    o = api_child_json(sa, &stats, &key);
+    o = api_child_json(sa, 0x1122334455667788, &sa->peer, &stats, &key);
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         cr_expect_not_null(json_object_get(o, fields[i]), "%s", fields[i]);
     cr_expect_eq(json_object_size(o), sizeof fields / sizeof *fields);
@@ -119,13 +119,13 @@ Test(http_values, states_of_a_child_sa)
     json_t *o;
 
     sa->confirmed = true;
-    o = api_child_json(sa, &stats, &key);
+    o = api_child_json(sa, 0x1122334455667788, &sa->peer, &stats, &key);
     cr_expect_str_eq(text_of(o, "state"), "confirmed");
     json_decref(o);
     sa->rekeyed = true;
     sa->udp_encap = false;
     sa->peer.port = 0;
-    o = api_child_json(sa, &stats, &key);
+    o = api_child_json(sa, 0x1122334455667788, &sa->peer, &stats, &key);
     cr_expect_str_eq(text_of(o, "state"), "rekeyed");
     cr_expect_str_eq(text_of(o, "encap"), "esp");
     cr_expect_str_eq(text_of(o, "peer"), "198.51.100.1");

@@ -13,7 +13,7 @@ static bool only_live(void *ctx, uint16_t slot)
 }
 
 /* What is so; all else is not. */
-enum { SPI_R = 1, RESPONSE = 2, FORWARDED = 4, ABLE = 8, OWNS = 16 };
+enum { SPI_R = 1, RESPONSE = 2, FORWARDED = 4, ABLE = 8, OWNS = 16, STALLED = 32 };
 
 struct row {
     const char *story;
@@ -30,6 +30,7 @@ enum { A = IKE_SA_INIT, B = INFORMATIONAL };
 enum { R = SPI_R, F = FORWARDED };
 #define ENGINE(why) STEER_ENGINE, STEER_##why, 0
 #define DROP(why) STEER_DROP, STEER_##why, 0
+#define ADOPT STEER_ADOPT, STEER_ADOPTED, 0
 #define FORWARD(to) STEER_FORWARD, STEER_OTHERS, to
 
 /* clang-format off */
@@ -46,7 +47,12 @@ static const struct row rows[] = {
     {"our record, forwarded",                B, R | F | ABLE | OWNS, US,    NONE, ENGINE(OURS)},
     {"a live node's record",                 B, R | ABLE,           LIVE,   NONE, FORWARD(LIVE)},
     {"a live node's record, forwarded",      B, R | F | ABLE,       LIVE,   NONE, DROP(TWICE)},
-    {"a dead node's record",                 B, R | ABLE,           DEAD,   NONE, DROP(OWNER_DEAD)},
+    {"a dead node's record",                 B, R | ABLE,           DEAD,   NONE, ADOPT},
+    {"a dead node's record, a response",     B, R | RESPONSE | ABLE, DEAD,  NONE, ADOPT},
+    {"a dead node's record, not able",       B, R,                  DEAD,   NONE, DROP(OWNER_DEAD)},
+    {"a dead node's record, forwarded",      B, R | F | ABLE,       DEAD,   NONE, DROP(TWICE)},
+    {"our record, after a stall",            B, R | ABLE | OWNS | STALLED, US, NONE, DROP(STALLED)},
+    {"a new negotiation, after a stall",     A, ABLE | STALLED,     NONE,   NONE, DROP(STALLED)},
     {"the record wins over the SPI",         B, R | ABLE,           LIVE,   US,   FORWARD(LIVE)},
     {"half open, ours",                      B, R | ABLE | OWNS,    NONE,   US,   ENGINE(OURS)},
     {"half open, ours, forwarded",           B, R | F | ABLE | OWNS, NONE,  US,   ENGINE(OURS)},
@@ -74,6 +80,7 @@ Test(steering, every_way_out)
             .our_slot = US,
             .forwarded = r->so & FORWARDED,
             .may_negotiate = r->so & ABLE,
+            .caught_up = !(r->so & STALLED),
             .record_owner = r->record_owner,
             .spi_slot = r->spi_slot,
             .engine_owns = r->so & OWNS,
@@ -91,6 +98,7 @@ Test(steering, slot_zero_is_a_slot)
 {
     struct steer_facts facts = {.peek = {.our_spi = 9, .spi_r = 9, .exchange = INFORMATIONAL},
                                 .our_slot = 0,
+                                .caught_up = true,
                                 .record_owner = 0,
                                 .spi_slot = -1,
                                 .live = only_live};

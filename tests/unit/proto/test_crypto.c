@@ -105,6 +105,33 @@ Test(hmac, an_empty_key_is_a_key)
     cr_expect_arr_eq(out, zero_key, 32);
 }
 
+/* RFC 2104 §2: a key longer than the hash's block stands for its digest; a shorter one is padded.
+ */
+Test(hmac, keys_around_the_block)
+{
+    static const size_t blocks[] = {64, 64, 128, 128};
+    uint8_t key[130], digest[HASH_MAX], want[HASH_MAX], got[HASH_MAX];
+    struct slice text = BYTES("text");
+
+    for (size_t i = 0; i < sizeof key; i++)
+        key[i] = (uint8_t)(i + 1);
+    for (int hash = HASH_SHA1; hash <= HASH_SHA512; hash++) {
+        size_t n = hash_len(hash), block = blocks[hash - HASH_SHA1];
+        struct slice longer = {key, block + 1}, whole = {key, block}, shorter = {key, block - 1};
+
+        cr_assert(crypto_hash(hash, &longer, 1, digest) == ERR_OK);
+        cr_expect(crypto_hmac(hash, (struct slice){digest, n}, &text, 1, want) == ERR_OK);
+        cr_expect(crypto_hmac(hash, longer, &text, 1, got) == ERR_OK);
+        cr_expect_arr_eq(got, want, n, "hash %d: a key of block + 1", hash);
+        cr_expect(crypto_hmac(hash, whole, &text, 1, got) == ERR_OK);
+        cr_expect(crypto_hash(hash, &whole, 1, digest) == ERR_OK);
+        cr_expect(crypto_hmac(hash, (struct slice){digest, n}, &text, 1, want) == ERR_OK);
+        cr_expect_arr_neq(got, want, n, "hash %d: a whole block is the key itself", hash);
+        cr_expect(crypto_hmac(hash, shorter, &text, 1, want) == ERR_OK);
+        cr_expect_arr_neq(got, want, n);
+    }
+}
+
 Test(hmac, a_kept_context_starts_afresh_each_time)
 {
     struct hmac_ctx *ctx = hmac_new(HASH_SHA1, key_of(20));

@@ -58,7 +58,8 @@ Test(secret, wiping)
 
 Test(secret_alloc, memory_is_zero_aligned_and_ours_alone)
 {
-    static const size_t sizes[] = {0, 1, 63, 64, 65, 1000, 4096, 16384, 65537, 131072};
+    static const size_t sizes[] = {0,    1,    63,   64,    65,    300,   1000,  1104,
+                                   1104, 1505, 1505, 16384, 16384, 65537, 65537, 131072};
     enum { N = sizeof sizes / sizeof *sizes };
     uint8_t *p[N];
 

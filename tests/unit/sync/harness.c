@@ -150,6 +150,10 @@ static void on_effect(struct cluster *c, struct node *n, const struct sync_effec
         n->n_forwarded++;
         n->forwarded_bytes = (uint16_t)fx->forward.datagram.n;
         break;
+    case SYNC_FX_MOVED:
+        n->n_moved++;
+        n->moved = fx->moved;
+        break;
     case SYNC_FX_MEMBER:
         n->states[fx->slot] = fx->state;
         break;
@@ -238,9 +242,12 @@ void run(struct cluster *c, unsigned ms)
         memcpy(mail, c->wire, n * sizeof *mail);
         c->n_wire = 0;
         for (size_t i = 0; i < n; i++)
-            deliver(c, &mail[i]);
+            if (c->nodes[mail[i].to - 1].paused && c->n_wire < WIRE_MAX)
+                c->wire[c->n_wire++] = mail[i];
+            else
+                deliver(c, &mail[i]);
         for (size_t i = 0; i < c->n; i++) {
-            if (!c->nodes[i].core)
+            if (!c->nodes[i].core || c->nodes[i].paused)
                 continue;
             poll_disk(c, &c->nodes[i]);
             if (c->now.wall_ms % 5 == 0)

@@ -33,6 +33,7 @@ struct node {
     struct memory_disk *disk;
     struct store *store;
     bool disk_held, disk_broken;
+    bool paused;                  /* stands still; its mail waits */
     bool deaf_to[NODES_MAX + 1];  /* by slot: PUB frames from it are lost */
     bool cut_from[NODES_MAX + 1]; /* by slot: nothing at all passes, either way */
     bool answers_nobody;          /* requests to it fail */
@@ -44,6 +45,8 @@ struct node {
     size_t n_epochs;
     uint16_t forwarded_bytes; /* length of the last FORWARDED datagram */
     size_t n_forwarded;
+    struct sync_moved moved; /* of the last MOVED */
+    size_t n_moved;
     size_t n_published, n_requests; /* effects */
     uint64_t last_request;
     enum member_state states[NODES_MAX + 1]; /* by slot, from MEMBER effects */

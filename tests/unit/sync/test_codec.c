@@ -403,6 +403,35 @@ Test(codec_message, a_forward_without_addresses_or_bytes_is_refused)
     cr_assert_eq(codec_decode((struct slice){room, n}, &back), ERR_INVALID);
 }
 
+Test(codec_message, a_moved_peer_comes_back_whole_or_is_refused)
+{
+    static const struct {
+        uint32_t spi_in;
+        const char *ip;
+        uint16_t port;
+        int expected;
+    } rows[] = {{0x400100, "198.51.100.7", 1024, ERR_OK},
+                {0xffffffff, "2001:db8::2", 65535, ERR_OK},
+                {255, "198.51.100.7", 1024, ERR_INVALID},    /* no ESP SPI (RFC 4303 §2.1) */
+                {0x400100, "198.51.100.7", 0, ERR_INVALID}}; /* nowhere to send to */
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct codec_message m = {.kind = CODEC_MOVED}, back;
+        size_t n;
+
+        m.moved.spi_in = rows[i].spi_in;
+        cr_assert(ip_parse(rows[i].ip, &m.moved.peer.ip));
+        m.moved.peer.port = rows[i].port;
+        cr_assert_eq(codec_encode(&m, room, sizeof room, &n), ERR_OK);
+        cr_assert_eq(codec_decode((struct slice){room, n}, &back), rows[i].expected, "%zu", i);
+        if (rows[i].expected != ERR_OK)
+            continue;
+        cr_assert_eq(back.moved.spi_in, rows[i].spi_in);
+        cr_assert(endpoint_equal(&back.moved.peer, &m.moved.peer));
+        codec_message_free(&back);
+    }
+}
+
 /* ---- what is cheap to send and dear to hold ---- */
 
 Test(codec_message, size_is_capped_before_unpacking)

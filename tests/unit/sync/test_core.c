@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "sync/core.h"
 #include "tests/unit/sync/harness.h"
 
 Test(sync_core, three_new_nodes_find_each_other)
@@ -217,6 +218,7 @@ Test(sync_core, a_deleted_lineage_deletes_its_children_wherever_they_were_made)
         at(c, 3)->cut_from[other] = true;
     put(c, 3, 0, sample_child(0x400200, 5), NULL, NULL); /* during the partition */
     gone->ike.state = SA_DELETED;
+    gone->ike.lineage_over = true;
     put(c, 1, 0, gone, NULL, NULL);
     run(c, 2500);
     cr_assert_eq(record_of(at(c, 2), RECORD_CHILD, 0x400100)->state, SA_DELETED);
@@ -260,6 +262,26 @@ Test(sync_core, a_late_joiner_keeps_the_children_of_a_rekeyed_ike_sa)
     cluster_free(c);
 }
 
+/* The old SA of an IKE rekey goes before its successor is known here: from the journal, or from
+ * another log, since an adopter writes the successor anew. The children live on. */
+Test(sync_core, a_rekeyed_ike_sa_takes_no_children_along_in_whatever_order)
+{
+    struct cluster *c = cluster_new(2);
+    struct record *old = sample_ike(0xabc, 5);
+
+    start_all(c);
+    settle(c);
+    old->ike.state = SA_DELETED;
+    put(c, 1, 0, old, sample_child(0x400100, 5), NULL);
+    run(c, 100);
+    put(c, 2, 0, sample_ike(0xdef, 5), NULL, NULL);
+    run(c, 100);
+    for (uint16_t slot = 1; slot <= 2; slot++)
+        cr_assert_eq(record_of(at(c, slot), RECORD_CHILD, 0x400100)->state, SA_INSTALLED);
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
 /* What is deleted with its IKE SA is published, for those who hear of the IKE SA otherwise. */
 Test(sync_core, children_deleted_with_their_ike_sa_are_news_of_their_own)
 {
@@ -272,6 +294,7 @@ Test(sync_core, children_deleted_with_their_ike_sa_are_news_of_their_own)
     put(c, 1, 0, sample_ike(0xabc, 5), sample_child(0x400100, 5), NULL);
     head = member_of(c, 1, 1).head;
     gone->ike.state = child->child.state = SA_DELETED;
+    gone->ike.lineage_over = true;
     put(c, 1, 0, gone, child, NULL);
     cr_assert_eq(member_of(c, 1, 1).head, head + 2);
     cluster_free(c);
@@ -361,6 +384,120 @@ Test(sync_core, a_forwarded_datagram_reaches_its_destination_alone)
     cr_assert_eq(at(c, 3)->forwarded_bytes, 600u);
     cr_assert_eq(at(c, 2)->n_forwarded, 0u);
     cr_assert_eq(stats_of(c, 2).frames_refused, refused, "not for it is not against it");
+    cluster_free(c);
+}
+
+Test(sync_core, a_moved_peer_is_told_to_the_owner_alone)
+{
+    struct cluster *c = cluster_new(3);
+    struct sync_event ev = {.kind = SYNC_EV_MOVED, .moved = {.to_slot = 3, .spi_in = 0x400100}};
+
+    start_all(c);
+    settle(c);
+    cr_assert(endpoint_parse("198.51.100.7:1024", &ev.moved.peer));
+    give(c, 1, &ev);
+    run(c, 50);
+    cr_assert_eq(at(c, 3)->n_moved, 1u);
+    cr_assert_eq(at(c, 3)->moved.spi_in, 0x400100u);
+    cr_assert(endpoint_equal(&at(c, 3)->moved.peer, &ev.moved.peer));
+    cr_assert_eq(at(c, 2)->n_moved, 0u);
+    ev.moved.to_slot = 1;
+    give(c, 1, &ev);
+    run(c, 50);
+    cr_assert_eq(at(c, 1)->n_moved, 0u, "not to ourselves");
+    cluster_free(c);
+}
+
+/* ---- endpoints: where a peer moved to ---- */
+
+static struct record *expiring_child(const struct cluster *c, int64_t life_ms)
+{
+    struct record *r = sample_child(0x400100, 5);
+
+    r->child.created_ms = c->now.wall_ms;
+    r->child.not_after_ms = c->now.wall_ms + life_ms;
+    return r;
+}
+
+static bool endpoint_everywhere(struct cluster *c, uint64_t move)
+{
+    for (uint16_t slot = 1; slot <= c->n; slot++) {
+        const struct record *r = sync_find_endpoint(at(c, slot)->core, 0x400100);
+
+        if (move ? !r || r->endpoint.move != move : r != NULL)
+            return false;
+    }
+    return true;
+}
+
+Test(sync_core, an_endpoint_ends_with_its_child)
+{
+    struct cluster *c = cluster_new(2);
+    struct record *tombstone;
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 0, sample_endpoint(0x400100, 1), NULL, NULL); /* before its Child SA */
+    put(c, 2, 0, expiring_child(c, 60000), NULL, NULL);
+    put(c, 2, 0, sample_endpoint(0x400100, 2), NULL, NULL);
+    run(c, 50);
+    cr_assert(endpoint_everywhere(c, 2));
+    cr_assert(same_digests(c));
+    kill_node(c, 2);
+    start(c, 2);
+    settle(c);
+    cr_assert(endpoint_everywhere(c, 2), "a restart keeps it");
+    tombstone = expiring_child(c, 60000);
+    tombstone->child.state = SA_DELETED;
+    put(c, 1, 0, tombstone, NULL, NULL);
+    run(c, 50);
+    cr_assert(endpoint_everywhere(c, 0));
+    put(c, 2, 0, sample_endpoint(0x400100, 3), NULL, NULL);
+    run(c, 50);
+    cr_assert(endpoint_everywhere(c, 0), "nor does a late one come in");
+    cr_assert(same_digests(c));
+    kill_node(c, 1);
+    start(c, 1);
+    settle(c);
+    cr_assert(endpoint_everywhere(c, 0), "nor out of the journal");
+    cluster_free(c);
+}
+
+Test(sync_core, an_endpoint_expires_with_its_child)
+{
+    struct cluster *c = cluster_new(2);
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 0, sample_endpoint(0x400100, 1), NULL, NULL);
+    put(c, 1, 0, expiring_child(c, 2000), NULL, NULL);
+    run(c, 50);
+    cr_assert(endpoint_everywhere(c, 1));
+    run(c, 4000);
+    cr_assert(endpoint_everywhere(c, 0));
+    cr_assert_null(table_find(at(c, 1)->core->table, RECORD_ENDPOINT, 0x400100));
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
+Test(sync_core, the_newest_ike_sa_of_a_lineage)
+{
+    struct cluster *c = cluster_new(1);
+    struct record *old = sample_ike(0xaaa, 5), *fresh = sample_ike(0xbbb, 5);
+    struct id128 lineage = sample_id(5), other = sample_id(6);
+
+    start_all(c);
+    settle(c);
+    fresh->ike.created_ms = old->ike.created_ms + 1;
+    put(c, 1, 0, old, fresh, sample_ike(0xccc, 6));
+    cr_assert_eq(ike_record_spi(&sync_find_lineage_ike(at(c, 1)->core, &lineage)->ike), 0xbbbu);
+    fresh = sample_ike(0xbbb, 5);
+    fresh->ike.state = SA_DELETED;
+    put(c, 1, 0, fresh, NULL, NULL);
+    cr_assert_eq(ike_record_spi(&sync_find_lineage_ike(at(c, 1)->core, &lineage)->ike), 0xaaau);
+    cr_assert_eq(ike_record_spi(&sync_find_lineage_ike(at(c, 1)->core, &other)->ike), 0xcccu);
+    other = sample_id(7);
+    cr_assert_null(sync_find_lineage_ike(at(c, 1)->core, &other));
     cluster_free(c);
 }
 
@@ -493,5 +630,79 @@ Test(sync_core, questions_see_what_is_installed)
     cr_assert_eq(n, 1u);
     cr_assert_null(sync_find_ike(at(c, 1)->core, 0xabd));
     cr_assert_eq(sync_find_child(at(c, 1)->core, 0x400101)->child.state, SA_DELETED);
+    cluster_free(c);
+}
+
+/* An owner that stood still was taken for dead and its SA adopted. It wakes with an answer in
+ * its hands: that answer must not leave, nor any other before it knows. */
+Test(sync_core, who_stood_still_listens_before_it_speaks)
+{
+    struct cluster *c = cluster_new(3);
+    struct record *changed = sample_ike(0xabc, 5), *adopted = sample_ike(0xabc, 5);
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 0, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 50);
+    changed->ike.revision++;
+    put(c, 1, 7, changed, NULL, NULL);
+    lose_mail(c);
+    at(c, 1)->paused = true;
+    run(c, 700);
+    cr_assert(!sync_member_live(at(c, 2)->core, 1));
+    adopted->ike.term.number++;
+    adopted->ike.term.slot = 2;
+    put(c, 2, 8, adopted, NULL, NULL);
+    run(c, 50);
+    cr_assert_not_null(barrier_of(at(c, 2), 8));
+    at(c, 1)->paused = false;
+    lose_mail(c); /* what waited for it: it must ask */
+    run(c, 5);
+    cr_assert(!sync_is_caught_up(at(c, 1)->core));
+    cr_assert_null(barrier_of(at(c, 1), 7), "past its time-out, but others may have been quicker");
+    run(c, 400);
+    cr_assert(sync_is_caught_up(at(c, 1)->core));
+    cr_assert(barrier_of(at(c, 1), 7) && barrier_of(at(c, 1), 7)->superseded);
+    cr_assert_eq(sync_find_ike(at(c, 1)->core, 0xabc)->ike.term.slot, 2);
+    cluster_free(c);
+}
+
+Test(sync_core, who_stood_still_alone_goes_on_after_a_while)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    at(c, 1)->paused = true;
+    run(c, 400);
+    kill_node(c, 2);
+    kill_node(c, 3);
+    lose_mail(c);
+    at(c, 1)->paused = false;
+    run(c, 5);
+    cr_assert(!sync_is_caught_up(at(c, 1)->core));
+    run(c, 1100);
+    cr_assert(sync_is_caught_up(at(c, 1)->core));
+    cluster_free(c);
+}
+
+Test(sync_core, last_words_spare_the_others_the_wait)
+{
+    const struct sync_event last_words = {.kind = SYNC_EV_DRAIN, .draining = true, .leaving = true};
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    give(c, 3, &last_words);
+    kill_node(c, 3);
+    run(c, 5);
+    cr_assert(!sync_member_live(at(c, 1)->core, 3));
+    cr_assert_eq(at(c, 1)->states[3], MEMBER_DEAD);
+    put(c, 1, 4, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 5);
+    cr_assert(barrier_of(at(c, 1), 4) && !barrier_of(at(c, 1), 4)->timed_out);
+    start(c, 3);
+    settle(c);
+    cr_assert(sync_member_live(at(c, 1)->core, 3), "a new incarnation lives");
     cluster_free(c);
 }

@@ -55,6 +55,7 @@ static void ike_forms(void)
         r->ike.next_in += (bits & 4) >> 2;
         r->ike.state = bits & 8 ? SA_DELETED : SA_INSTALLED;
         r->ike.next_out += bits & 16 ? 7 : 0;
+        r->ike.lineage_over = (bits & 24) == 24;
         if (bits & 1)
             cr_assert_eq(blob_set(&r->ike.last_response, "another", 7), ERR_OK);
         add(r);

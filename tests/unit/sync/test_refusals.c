@@ -293,6 +293,7 @@ static struct frame_box *impostor(struct cluster *c, struct id128 *incarnation)
     *incarnation = sample_id(4711);
     box = frame_box_new("lab", &key, 1, 2, incarnation);
     heard.incarnation = sync_incarnation(at(c, 1)->core);
+    m.announce.state = MEMBER_JOINING;
     m.announce.heard = &heard;
     m.announce.n_heard = 1;
     strcpy(m.announce.name, "impostor");
