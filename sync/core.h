@@ -50,6 +50,15 @@ struct lack {
     uint64_t since_us;
 };
 
+/* An ack waits until we know all that its sender knew: a higher term may be among it. Newer
+ * Announces do not replace it, or under load it would wait for ever. */
+struct pending_ack {
+    uint64_t ack; /* 0: none */
+    uint64_t head;
+    struct log_position *vector; /* owned */
+    size_t n_vector;
+};
+
 struct peer {
     uint16_t slot;
     bool believed;
@@ -59,14 +68,15 @@ struct peer {
     size_t n_candidates;
     struct retired *retired; /* every incarnation that was believed before */
     size_t n_retired, cap_retired;
-    uint64_t heard_us;                  /* its last believed frame */
-    uint64_t heard_any_us;              /* the same at any live member */
-    bool announced;                     /* the fields below are of this incarnation */
-    uint64_t announced_us;              /* when the last Announce came */
-    uint64_t announce_number;           /* frame number of the last Announce */
-    struct codec_announce says;         /* owned */
-    uint64_t pending_ack, pending_head; /* our log as it said, and its head then */
-    uint64_t acked;                     /* our log, once our vector covered that head */
+    uint64_t heard_us;          /* its last believed frame */
+    uint64_t heard_any_us;      /* the same at any live member */
+    bool announced;             /* the fields below are of this incarnation */
+    uint64_t announced_us;      /* when the last Announce came */
+    uint64_t announce_number;   /* frame number of the last Announce */
+    struct codec_announce says; /* owned */
+    uint64_t says_ack;          /* our log, as its last Announce has it */
+    struct pending_ack pending; /* an earlier one that we could not count yet */
+    uint64_t acked;             /* our log, once our vector covered all that came with that */
     struct lack lack;
     uint64_t pull_failed_us;
     enum member_state told; /* the state last reported by a MEMBER effect */
@@ -238,6 +248,7 @@ void synced_step(struct sync_core *core);
 struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *const *group,
                             size_t n);
 void barrier_ack(const struct sync_core *core, struct peer *p); /* our vector or its ack moved */
+void barrier_ack_forget(struct peer *p);
 void barrier_step(struct sync_core *core);
 void barrier_free(struct sync_core *core);
 

@@ -1,5 +1,6 @@
 /* Barriers: an answer of ours to a customer waits here until its records would survive us. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "proto/log.h"
 #include "sync/core.h"
@@ -30,11 +31,56 @@ struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *
     return &core->barriers[core->n_barriers++];
 }
 
+static bool covered(const struct sync_core *core, const struct peer *p, uint64_t head,
+                    const struct log_position *vector, size_t n)
+{
+    if (log_applied(core, &p->incarnation) < head)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (!id128_equal(&vector[i].origin, &core->incarnation) &&
+            log_applied(core, &vector[i].origin) < vector[i].seq)
+            return false;
+    return true;
+}
+
+void barrier_ack_forget(struct peer *p)
+{
+    free(p->pending.vector);
+    p->pending = (struct pending_ack){0};
+}
+
+static void keep_pending(struct peer *p)
+{
+    size_t bytes = p->says.n_applied * sizeof *p->pending.vector;
+
+    p->pending.vector = malloc(bytes ? bytes : 1);
+    if (!p->pending.vector)
+        return; /* the next Announce comes soon */
+    if (bytes)
+        memcpy(p->pending.vector, p->says.applied, bytes);
+    p->pending.n_vector = p->says.n_applied;
+    p->pending.ack = p->says_ack;
+    p->pending.head = p->says.head;
+}
+
 void barrier_ack(const struct sync_core *core, struct peer *p)
 {
-    if (p->announced && p->pending_ack > p->acked &&
-        (MUTANT(ACK_HEAD) || log_applied(core, &p->incarnation) >= p->pending_head))
-        p->acked = p->pending_ack;
+    struct pending_ack *old = &p->pending;
+
+    if (!p->announced || p->says_ack <= p->acked)
+        return;
+    if (MUTANT(ACK_HEAD) || covered(core, p, p->says.head, p->says.applied, p->says.n_applied)) {
+        p->acked = p->says_ack;
+        barrier_ack_forget(p);
+        return;
+    }
+    if (old->ack && covered(core, p, old->head, old->vector, old->n_vector)) {
+        if (old->ack > p->acked)
+            p->acked = old->ack;
+        barrier_ack_forget(p);
+    }
+    if (old->ack == 0 && p->says_ack > p->acked)
+        keep_pending(p);
 }
 
 /* Has another term taken one of the SAs, or a deletion? */

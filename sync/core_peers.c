@@ -44,7 +44,8 @@ static void forget_announce(struct peer *p)
     free_says(p);
     p->announced = false;
     p->announce_number = 0;
-    p->pending_ack = p->pending_head = p->acked = 0;
+    barrier_ack_forget(p);
+    p->says_ack = p->acked = 0;
     p->lack = (struct lack){0};
 }
 
@@ -320,11 +321,10 @@ static void on_announce(struct sync_core *core, struct peer *p, uint64_t number,
     p->announced = true;
     p->announce_number = number;
     p->announced_us = core->now.mono_us;
-    p->pending_head = p->says.head;
     for (size_t i = 0; i < p->says.n_applied; i++)
         if (id128_equal(&p->says.applied[i].origin, &core->incarnation) &&
             p->says.applied[i].seq <= core->self->seq)
-            p->pending_ack = p->says.applied[i].seq;
+            p->says_ack = p->says.applied[i].seq;
     barrier_ack(core, p);
     epoch_saw(core, p->slot, p->says.epoch);
     for (size_t i = 0; i < p->says.n_epochs; i++)

@@ -138,6 +138,34 @@ Test(sync_core, a_barrier_is_superseded_by_a_higher_term)
     cluster_free(c);
 }
 
+/* A dead member's higher term reached the one whose ack comes, but not us: the ack must not count
+ * before we have that term, too. */
+Test(sync_core, an_ack_counts_once_we_know_what_its_sender_knew)
+{
+    struct cluster *c = cluster_new(3);
+    struct record *taken = sample_ike(0xabc, 5), *later = sample_ike(0xabc, 5);
+
+    start_all(c);
+    settle(c);
+    put(c, 1, 0, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 5);
+    at(c, 1)->deaf_to[3] = true;
+    at(c, 2)->answers_nobody = true; /* so that we cannot pull it from there */
+    taken->ike.term = (struct term){2, 3, sample_id(3)};
+    put(c, 3, 0, taken, NULL, NULL);
+    run(c, 5);
+    kill_node(c, 3);
+    run(c, 1000);
+    later->ike.revision = 2;
+    put(c, 1, 9, later, NULL, NULL);
+    run(c, 100);
+    cr_assert_null(barrier_of(at(c, 1), 9), "it passed while the ack's sender knew better");
+    at(c, 2)->answers_nobody = false;
+    run(c, 100);
+    cr_assert(barrier_of(at(c, 1), 9) && barrier_of(at(c, 1), 9)->superseded);
+    cluster_free(c);
+}
+
 /* INITIAL_CONTACT deletes an older SA while its owner takes it up again: the answer for the new
  * one leaves all the same, for deleted wins. */
 Test(sync_core, what_a_group_deletes_cannot_supersede_it)
