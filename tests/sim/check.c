@@ -128,6 +128,8 @@ static void check_ike(struct sim *s, struct member *m, const struct record *r, i
     if (held->state && r->ike.state == SA_INSTALLED && term_compare(&held->term, &r->ike.term) > 0)
         sim_fail(s, "I6: IKE SA %d fell back to an older term at member %d", fact, m->index);
     held->state = r->ike.state;
+    if (!same_term(&held->term, &r->ike.term))
+        held->term_us = s->now.mono_us;
     held->term = r->ike.term;
     held->revision = r->ike.revision;
     hold_term(held, r);
@@ -226,7 +228,7 @@ static void check_acks(struct sim *s, struct member *m, const struct waiting *w,
     }
 }
 
-/* Nobody else, long joined to us, speaks in a higher term. */
+/* Nobody else, long joined to us, has long spoken in a higher term. */
 static void check_owner(struct sim *s, struct member *m, int ike)
 {
     const struct held_ike *held = &m->ikes[ike];
@@ -238,8 +240,9 @@ static void check_owner(struct sim *s, struct member *m, int ike)
         const struct member *o = &s->members[i];
         const struct link *out = &s->links[m->index][i], *in = &s->links[i][m->index];
         uint64_t then = s->now.mono_us - STEADY_US;
-        if (o == m || !o->core || !o->spoken[ike].speaks || s->now.mono_us < STEADY_US)
-            continue;
+        if (o == m || !o->core || !o->spoken[ike].speaks ||
+            s->now.mono_us - o->ikes[ike].term_us < DUE_MS * 1000ULL)
+            continue; /* the news may still be on its way: barriers time out before */
         if (out->steady_us < then && in->steady_us < then && o->steady_us < then &&
             m->steady_us < then && term_compare(&o->spoken[ike].rec->ike.term, &held->term) > 0)
             sim_fail(s, "I6: members %d and %zu both speak for IKE SA %d", m->index, i, ike);

@@ -175,6 +175,7 @@ struct held_ike {
         uint32_t revision; /* the highest held of this term */
     } terms[TERMS_MAX];
     size_t n_terms;
+    uint64_t term_us; /* when the present term came */
 };
 
 struct spoken { /* an IKE SA that this member's engine speaks for */
