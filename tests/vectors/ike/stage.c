@@ -7,6 +7,8 @@
 
 /* ---- the engine's surroundings ---- */
 
+enum { REFILLS_MAX = 8 };
+
 static void fill(void *ctx, uint8_t *out, size_t n)
 {
     struct stage *s = ctx;
@@ -218,6 +220,12 @@ static void step(struct stage *s, const struct ike_event *event, struct now now)
                 s->commits[s->n_commits++] = a->commit;
             break;
         case IKE_ACT_JOB:
+            /* The pool gets REFILLS_MAX key pairs, each with a line of its own, and no more: later
+             * ones are made when they are needed. */
+            if (a->job->kind == JOB_REFILL && s->refills++ >= REFILLS_MAX) {
+                ike_job_free(a->job);
+                break;
+            }
             want(s, "job");
             if (s->n_jobs < STAGE_QUEUE)
                 s->jobs[s->n_jobs++] = a->job;
@@ -252,17 +260,21 @@ void stage_job(struct stage *s, struct now now, struct slice made, uint8_t out[D
 {
     struct ike_event event = {.kind = IKE_EV_JOB, .job = s->jobs[0]};
     struct ike_job *job = s->jobs[0];
+    bool refill = job->kind == JOB_REFILL;
+    struct dh_key **fresh = refill ? &job->batch[0] : &job->dh;
     bool makes_key = job->kind != JOB_DERIVE && !job->dh;
 
     memmove(s->jobs, s->jobs + 1, --s->n_jobs * sizeof *s->jobs);
     *n = 0;
     if (made.n && makes_key)
-        job->dh = dh_import(job->group, made);
+        *fresh = dh_import(job->group, made);
+    else if (refill)
+        *fresh = dh_generate(job->group);
     if (made.n && job->kind == JOB_KEYGEN)
         job->rc = job->dh ? ERR_OK : ERR_CRYPTO;
-    else
+    else if (!refill)
         ike_job_run(job);
-    if (makes_key && job->dh && dh_private(job->dh, out, DH_PRIVATE_MAX) == ERR_OK)
+    if (makes_key && *fresh && dh_private(*fresh, out, DH_PRIVATE_MAX) == ERR_OK)
         *n = DH_PRIVATE_MAX;
     step(s, &event, now);
 }

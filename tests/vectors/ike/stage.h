@@ -29,6 +29,7 @@ struct stage {
     char psk[64];
     uint64_t seed, drawn; /* random bytes: SHA2-256 of seed and counter */
     uint64_t next_iv;
+    unsigned refills;
     struct ike_job *jobs[STAGE_QUEUE]; /* oldest first */
     uint64_t commits[STAGE_QUEUE];
     size_t n_jobs, n_commits;
