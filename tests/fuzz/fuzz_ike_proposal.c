@@ -28,6 +28,7 @@ struct offered {
     struct slice spi;
     uint32_t rows; /* of transform_table, that were offered without odd attributes */
     bool dh, dh_none, esn, esn_no;
+    bool unknown; /* a transform type that IKEv2 of RFC 7296 does not have (§3.3.6) */
 };
 
 static unsigned be16(const uint8_t *p)
@@ -49,6 +50,7 @@ static void take_transform(const uint8_t *p, size_t n, struct offered *out)
             odd = true;
         at += attr & 0x8000 ? 4 : 4 + value;
     }
+    out->unknown |= p[4] < TRANSFORM_ENCR || p[4] > TRANSFORM_ESN;
     out->esn |= p[4] == TRANSFORM_ESN;
     out->esn_no |= p[4] == TRANSFORM_ESN && id == ESN_NO && !odd;
     out->dh |= p[4] == TRANSFORM_DH;
@@ -100,7 +102,7 @@ static bool acceptable(const struct offered *o, const struct choice_rules *rules
         return false;
     for (size_t i = 0; i < spi_n; i++)
         spi = spi << 8 | o->spi.p[i];
-    if (spi_n && spi < (ike ? 1 : ESP_SPI_MIN))
+    if (o->unknown || (spi_n && spi < (ike ? 1 : ESP_SPI_MIN)))
         return false;
     if (!(o->rows & allowed(rules, TRANSFORM_ENCR, true)) &&
         (!(o->rows & allowed(rules, TRANSFORM_ENCR, false)) ||

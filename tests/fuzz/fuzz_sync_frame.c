@@ -115,6 +115,7 @@ static void introduce(struct bench *b)
 
     m.announce.heard = &heard;
     m.announce.n_heard = 1;
+    m.announce.state = MEMBER_JOINING;
     if (codec_encode(&m, plain, sizeof plain, &n) != ERR_OK)
         abort();
     sealed(b, 0, (struct slice){plain, n});
