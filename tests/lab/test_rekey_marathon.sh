@@ -162,6 +162,7 @@ pass() { # NAME GROUP-OF-C1-AND-C4 GROUP-OF-C2-AND-C3
 test_begin rekey_marathon $((80 + REKEYS * 6 * ${ANYSA_PASSES:-1}))
 lab_begin 3 4
 net_up
+for c in $C_NAT; do nat_map "$c" "$(customer_addr "$c")" "$((20000 + c))"; done # the port changes, too
 config_begin
 config_end
 lab_start
