@@ -297,6 +297,8 @@ static void take_records(struct world *w, const struct ike_action *a)
     for (size_t i = 0; i < a->n_records; i++) {
         if (a->records[i]->kind == RECORD_CHILD)
             check_child(w, &a->records[i]->child);
+        else if (a->records[i]->kind == RECORD_ENDPOINT)
+            REQUIRE(a->records[i]->endpoint.move > 0 && a->records[i]->endpoint.peer.port > 0);
         else
             check_ike(&a->records[i]->ike);
         record_free(a->records[i]);
