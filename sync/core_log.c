@@ -25,8 +25,8 @@ static bool expired(const struct sync_core *core, const struct record *r)
     return record_not_after_ms(r) <= core->now.wall_ms && !MUTANT(EXPIRED);
 }
 
-/* An endpoint record lives as long as its Child SA, whichever of the two came first. Like the
- * deletion of a lineage's children this follows from the records here, so nobody publishes it. */
+/* An endpoint record lives as long as its Child SA, whichever of the two came first. This follows
+ * from the records here, so nobody publishes it. */
 static void settle_endpoint(struct sync_core *core, const struct entry *child)
 {
     struct entry *moved = table_find(core->table, RECORD_ENDPOINT, child->held->r->child.spi_in);
@@ -69,10 +69,11 @@ static struct entry *install(struct sync_core *core, struct record *r, bool jour
 }
 
 /* ---- a deleted lineage deletes its children ----
- * The rule is a function of the records here, so every member comes to the same and nothing
- * is published. The tombstone of an IKE SA says whether the lineage ended with it: the old SA of
- * an IKE rekey does not end it, and its successor's record may well come later, from another log
- * or another row of the journal. The child's tombstone keeps the child's log position. */
+ * The rule is a function of the records here, so every member comes to the same; who deletes
+ * the IKE SA publishes the children's tombstones as well. The tombstone of an IKE SA says whether
+ * the lineage ended with it: the old SA of an IKE rekey does not end it, and its successor's record
+ * may well come later, from another log or another row of the journal. The child's tombstone keeps
+ * the child's log position. */
 
 static bool lineage_over(const struct sync_core *core, const struct id128 *lineage)
 {
