@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "node/api.h"
@@ -52,13 +53,18 @@ static json_t *totals(const struct node *node, const struct sync_member_info *me
 void api_get_cluster(void *ctx, const struct http_request *request, struct http_reply *reply)
 {
     const struct node *node = ctx;
-    struct sync_member_info members[SYNC_MEMBERS_MAX];
-    size_t n = sync_members(node->sync, members, SYNC_MEMBERS_MAX);
+    struct sync_member_info *members = calloc(node->config->mesh.n, sizeof *members);
+    size_t n = members ? sync_members(node->sync, members, node->config->mesh.n) : 0;
     json_t *nodes = json_array();
     uint8_t digest[32];
     char hex[HEX_TEXT];
 
     (void)request;
+    if (!members) {
+        json_decref(nodes);
+        http_reply_error(reply, 500, "out_of_memory", "out of memory");
+        return;
+    }
     sync_digest(node->sync, digest);
     for (size_t i = 0; i < n; i++)
         json_array_append_new(nodes, api_member_json(&members[i]));
@@ -67,18 +73,15 @@ void api_get_cluster(void *ctx, const struct http_request *request, struct http_
         json_pack("{s:o, s:o, s:b, s:s, s:o}", "name", json_text(node->config->cluster.name),
                   "nodes", nodes, "converged", (int)api_converged(members, n), "sa_digest",
                   hex_format(digest, sizeof digest, hex), "totals", totals(node, members, n)));
+    free(members);
 }
 
 static json_t *render_member(void *ctx, uint64_t key)
 {
     const struct node *node = ctx;
-    struct sync_member_info members[SYNC_MEMBERS_MAX];
-    size_t n = sync_members(node->sync, members, SYNC_MEMBERS_MAX);
+    struct sync_member_info info;
 
-    for (size_t i = 0; i < n; i++)
-        if ((uint64_t)members[i].slot + 1 == key)
-            return api_member_json(&members[i]);
-    return NULL;
+    return sync_member(node->sync, (uint16_t)(key - 1), &info) ? api_member_json(&info) : NULL;
 }
 
 void api_get_nodes(void *ctx, const struct http_request *request, struct http_reply *reply)

@@ -178,8 +178,9 @@ static void replication(struct metrics *m, const struct node *node)
 
 static void states(struct metrics *m, const struct node *node)
 {
-    struct sync_member_info members[SYNC_MEMBERS_MAX];
-    size_t n = sync_members(node->sync, members, SYNC_MEMBERS_MAX), live = 0;
+    const struct config *config = node->config;
+    struct sync_member_info own = {0};
+    size_t live = 0;
     char name[METRICS_LABEL_TEXT], labels[METRICS_LABEL_TEXT + PREFIXED_NAME];
 
     metrics_label("name", node->config->node.name, name);
@@ -191,17 +192,15 @@ static void states(struct metrics *m, const struct node *node)
     metrics_value(m, "anysa_ready", "", node_readiness(node).n == 0);
     metrics_family(m, "anysa_epoch", "gauge", "The granted epoch; 0: none");
     metrics_value(m, "anysa_epoch", "", node->epoch);
-    for (size_t i = 0; i < n; i++) {
-        live += members[i].state != MEMBER_DEAD;
-        if (members[i].slot != node->config->node.slot)
-            continue;
-        metrics_family(m, "anysa_ike_sas", "gauge", "IKE SAs known here, of all owners");
-        metrics_value(m, "anysa_ike_sas", "", members[i].ike_sas);
-        metrics_family(m, "anysa_child_sas", "gauge", "Child SAs known here");
-        metrics_value(m, "anysa_child_sas", "", members[i].child_sas);
-    }
+    for (size_t i = 0; i < config->mesh.n; i++)
+        live += sync_member_live(node->sync, config->mesh.members[i].slot);
+    (void)sync_member(node->sync, config->node.slot, &own);
+    metrics_family(m, "anysa_ike_sas", "gauge", "IKE SAs known here, of all owners");
+    metrics_value(m, "anysa_ike_sas", "", own.ike_sas);
+    metrics_family(m, "anysa_child_sas", "gauge", "Child SAs known here");
+    metrics_value(m, "anysa_child_sas", "", own.child_sas);
     metrics_family(m, "anysa_members", "gauge", "Members of the cluster");
-    metrics_value(m, "anysa_members", "", n);
+    metrics_value(m, "anysa_members", "", config->mesh.n);
     metrics_family(m, "anysa_members_live", "gauge", "Members that are alive, ourselves included");
     metrics_value(m, "anysa_members_live", "", live);
 }

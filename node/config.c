@@ -170,6 +170,9 @@ static int take_mesh(const struct config_source *src, const struct raw_mesh *raw
         return config_fail(at(src, "mesh.members"),
                            "%u members; list every node of the cluster, 1 to %d of them", raw->n,
                            SYNC_MEMBERS_MAX);
+    c->mesh.members = calloc(raw->n, sizeof *c->mesh.members);
+    if (!c->mesh.members)
+        return ERR_NOMEM;
     for (size_t i = 0; i < raw->n; i++) {
         struct config_at place = {.src = src, .list = "mesh.members", .index = i, .key = "slot"};
         uint32_t slot = 0;
@@ -393,6 +396,7 @@ void config_free(struct config *cfg)
     if (!cfg)
         return;
     config_tunnels_free(&cfg->tunnels);
+    free(cfg->mesh.members);
     secret_free(cfg, sizeof *cfg);
 }
 

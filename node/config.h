@@ -109,7 +109,7 @@ struct config {
         size_t n;
     } anycast;
     struct {
-        struct config_member members[SYNC_MEMBERS_MAX]; /* in the file's order, ours among them */
+        struct config_member *members; /* in the file's order, ours among them */
         size_t n;
         uint32_t dead_ms;
     } mesh;

@@ -192,14 +192,12 @@ static void on_watchdog(int number)
 /* Whether the others have all that we gave them. */
 static bool may_leave(struct node *node)
 {
-    struct sync_member_info members[SYNC_MEMBERS_MAX];
-    size_t n = sync_members(node->sync, members, SYNC_MEMBERS_MAX);
+    struct sync_member_info own;
 
     if (now_read().mono_us - node->stopping_us >= NODE_HAND_OVER_MS * 1000ULL)
         return true;
-    for (size_t i = 0; i < n; i++)
-        if (members[i].slot == node->config->node.slot && members[i].lag_records > 0)
-            return false;
+    if (sync_member(node->sync, node->config->node.slot, &own) && own.lag_records > 0)
+        return false;
     return node_takeover_drained(node);
 }
 
@@ -405,7 +403,7 @@ static int open_mesh(struct node *node)
     const struct config *config = node->config;
     const struct config_member *self = config_self(config);
     struct transport_peer me = mesh_peer(self);
-    struct transport_peer *others = calloc(SYNC_MEMBERS_MAX, sizeof *others);
+    struct transport_peer *others = calloc(config->mesh.n, sizeof *others);
     size_t n = 0;
     int err;
 

@@ -182,12 +182,16 @@ static bool collect_ours(void *ctx, const struct record *record)
 
 static size_t who_may_have_them(const struct node *node, uint16_t slots[SYNC_MEMBERS_MAX])
 {
-    struct sync_member_info members[SYNC_MEMBERS_MAX];
-    size_t n_members = sync_members(node->sync, members, SYNC_MEMBERS_MAX), n = 0;
+    struct sync_member_info info;
+    size_t n = 0;
 
-    for (size_t i = 0; i < n_members; i++)
-        if (members[i].slot != node->config->node.slot && members[i].state == MEMBER_READY)
-            slots[n++] = members[i].slot;
+    for (size_t i = 0; i < node->config->mesh.n; i++) {
+        uint16_t slot = node->config->mesh.members[i].slot;
+
+        if (slot != node->config->node.slot && sync_member(node->sync, slot, &info) &&
+            info.state == MEMBER_READY)
+            slots[n++] = slot;
+    }
     return n;
 }
 

@@ -23,9 +23,10 @@
 
 enum {
     CODEC_MESSAGE_MAX =
-        128 * 1024 - 512,       /* bytes of one message; a sealed frame stays below 128 KiB */
-    CODEC_POSITIONS_MAX = 1024, /* entries of a vector */
-    CODEC_HEARD_MAX = 320,      /* entries of Announce.heard */
+        128 * 1024 - 512, /* bytes of one message; a sealed frame stays below 128 KiB */
+    /* An Announce with as many of both as there may be, and an epoch of every slot, fits. */
+    CODEC_POSITIONS_MAX = 1800, /* entries of a vector: origins, those of earlier lives too */
+    CODEC_HEARD_MAX = 1200,     /* entries of Announce.heard: members, and some candidates */
     CODEC_GROUP_MAX = 1024,     /* records of one exchange */
     CODEC_TEXT_MAX = 64,        /* bytes of a name, terminator included */
     CODEC_DATAGRAM_MAX = 65535,

@@ -41,7 +41,7 @@ static bool text_ok(const char *s, size_t cap)
 
 static bool config_ok(const struct sync_config *c)
 {
-    bool member = false;
+    bool taken[SLOT_MAX + 1] = {false};
 
     if (!text_ok(c->cluster, sizeof c->cluster) || !text_ok(c->name, sizeof c->name) ||
         !text_ok(c->version, sizeof c->version) || c->n_members == 0 ||
@@ -49,17 +49,14 @@ static bool config_ok(const struct sync_config *c)
         c->dead_ms == 0 || c->barrier_timeout_ms == 0)
         return false;
     for (size_t i = 0; i < c->n_members; i++) {
-        if (c->members[i] > SLOT_MAX)
+        if (c->members[i] > SLOT_MAX || taken[c->members[i]])
             return false;
-        for (size_t k = 0; k < i; k++)
-            if (c->members[k] == c->members[i])
-                return false;
-        member |= c->members[i] == c->slot;
+        taken[c->members[i]] = true;
     }
     for (size_t i = 0; i < c->n_keys; i++)
         if (c->keys[i].key.n != CLUSTER_KEY_BYTES || (i && c->keys[i].id == c->keys[0].id))
             return false;
-    return member;
+    return c->slot <= SLOT_MAX && taken[c->slot];
 }
 
 struct sync_core *sync_new(const struct sync_config *config, const struct rng *rng, struct now now)
@@ -80,9 +77,10 @@ struct sync_core *sync_new(const struct sync_config *config, const struct rng *r
     core->told = MEMBER_JOINING;
     rng_fill(rng, core->incarnation.b, ID_BYTES);
     core->next_request = rng_u64(rng) >> 1;
-    for (size_t i = 0; i < config->n_members; i++)
-        if (config->members[i] != config->slot)
-            core->peers[core->n_peers++].slot = config->members[i];
+    if (!peers_new(core)) {
+        sync_free(core);
+        return NULL;
+    }
     core->box = frame_box_new(config->cluster, config->keys, config->n_keys, config->slot,
                               &core->incarnation);
     core->table = table_new();
@@ -356,25 +354,29 @@ static void own_info(const struct sync_core *core, struct sync_member_info *out)
 
 size_t sync_members(const struct sync_core *core, struct sync_member_info *out, size_t max)
 {
-    size_t n = 0, peer = 0;
+    size_t n = core->config.n_members < max ? core->config.n_members : max;
 
-    for (size_t i = 0; i < core->config.n_members && n < max; i++) {
-        if (core->config.members[i] == core->config.slot)
-            own_info(core, &out[n++]);
-        else
-            member_info(core, &core->peers[peer++], &out[n++]);
-    }
+    for (size_t i = 0; i < n; i++)
+        (void)sync_member(core, core->config.members[i], &out[i]);
     return n;
+}
+
+bool sync_member(const struct sync_core *core, uint16_t slot, struct sync_member_info *out)
+{
+    const struct peer *p = peers_find(core, slot);
+
+    if (p)
+        member_info(core, p, out);
+    else if (slot == core->config.slot)
+        own_info(core, out);
+    return p || slot == core->config.slot;
 }
 
 bool sync_member_live(const struct sync_core *core, uint16_t slot)
 {
-    if (slot == core->config.slot)
-        return true;
-    for (size_t i = 0; i < core->n_peers; i++)
-        if (core->peers[i].slot == slot)
-            return peer_live(core, &core->peers[i]);
-    return false;
+    const struct peer *p = peers_find(core, slot);
+
+    return slot == core->config.slot || (p && peer_live(core, p));
 }
 
 bool sync_is_synced(const struct sync_core *core)

@@ -24,6 +24,7 @@ enum {
     SNAPSHOT_IDLE_MS = 5000,
     SNAPSHOTS_MAX = 4,
     PAGE_BYTES = SYNC_PAGE_BYTES, /* of records in a pull page or an Update */
+    POSITION_BYTES = 36,          /* of a vector's entry, encoded, at most */
     CANDIDATES_MAX = 4,           /* unproven incarnations remembered per member */
     UNSYNCED_MS = 1000,           /* lacking something for so long ends being synced */
     ENDPOINT_KEEP_MS = 86400000,  /* an endpoint record whose Child SA is unknown */
@@ -131,8 +132,11 @@ struct sync_core {
 
     struct table *table;
     struct origin *self; /* our own log: seq is the head */
-    struct peer peers[SYNC_MEMBERS_MAX];
+    struct peer *peers;  /* in the order of the member list */
     size_t n_peers;
+    uint16_t peer_at[SLOT_MAX + 1]; /* by slot: index in peers + 1; 0: no other member's */
+    struct codec_heard *heard;      /* room for an Announce's */
+    size_t cap_heard;
 
     /* effects of this step (core_out.c) */
     struct sync_effect *fx;
@@ -204,6 +208,8 @@ struct sync_batch *out_journal_batch(struct sync_core *core); /* made on demand;
 void out_unsent(struct sync_core *core, struct held *held, bool group_start);
 /* An upper bound of a record's encoding, in bytes. */
 size_t out_size_bound(const struct record *r);
+/* Memory that lives until the next step; NULL when there is none. */
+uint8_t *out_lend(struct sync_core *core, size_t n);
 void out_flush(struct sync_core *core);
 
 /* ---- core_log.c: records in, joined ---- */
@@ -220,10 +226,12 @@ struct log_position *log_vector(const struct sync_core *core, size_t *n);
 uint64_t log_applied(const struct sync_core *core, const struct id128 *origin);
 
 /* ---- core_peers.c: frames in, belief, liveness, announcements ---- */
+/* The member list, from the configuration; false when out of memory. */
+bool peers_new(struct sync_core *core);
 void peers_frame(struct sync_core *core, struct slice bytes);
 void peers_request(struct sync_core *core, struct slice bytes, uint64_t request);
 void peers_reply(struct sync_core *core, struct slice bytes, uint64_t request);
-struct peer *peers_find(struct sync_core *core, uint16_t slot);
+struct peer *peers_find(const struct sync_core *core, uint16_t slot);
 bool peer_live(const struct sync_core *core, const struct peer *p);
 enum member_state peer_state(const struct sync_core *core, const struct peer *p);
 enum member_state own_state(const struct sync_core *core);

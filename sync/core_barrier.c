@@ -95,15 +95,19 @@ static bool overtaken(const struct sync_core *core, const struct barrier *b)
     return false;
 }
 
-static void name_laggards(const struct sync_core *core, const struct barrier *b,
-                          struct sync_effect *fx)
+/* Without memory for their names the time-out is told all the same. */
+static void name_laggards(struct sync_core *core, const struct barrier *b, struct sync_effect *fx)
 {
+    uint16_t *slots = (uint16_t *)(void *)out_lend(core, (core->n_peers + 1) * sizeof *slots);
+
+    if (!slots)
+        return;
     if (core->journaled < b->ticket)
-        fx->laggards[fx->n_laggards++] = core->config.slot;
+        slots[fx->n_laggards++] = core->config.slot;
     for (size_t i = 0; i < core->n_peers; i++)
-        if (peer_live(core, &core->peers[i]) && core->peers[i].acked < b->seq &&
-            fx->n_laggards < SYNC_MEMBERS_MAX)
-            fx->laggards[fx->n_laggards++] = core->peers[i].slot;
+        if (peer_live(core, &core->peers[i]) && core->peers[i].acked < b->seq)
+            slots[fx->n_laggards++] = core->peers[i].slot;
+    fx->laggards = slots;
 }
 
 /* False when there is no memory to tell: then again at the next step. */

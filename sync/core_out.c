@@ -90,8 +90,7 @@ void out_record(struct sync_core *core, struct held *held)
     fx->record = held->r;
 }
 
-/* Memory that lives until the next step; NULL when there is none. */
-static uint8_t *lend(struct sync_core *core, size_t n)
+uint8_t *out_lend(struct sync_core *core, size_t n)
 {
     uint8_t *b;
 
@@ -112,7 +111,7 @@ struct slice out_seal(struct sync_core *core, enum frame_channel channel, uint16
     int rc = codec_encode(m, core->plain_out, FRAME_MAX_BYTES - FRAME_OVERHEAD_BYTES, &n);
 
     if (rc == ERR_OK) {
-        b = lend(core, n + FRAME_OVERHEAD_BYTES);
+        b = out_lend(core, n + FRAME_OVERHEAD_BYTES);
         rc = b ? frame_seal(core->box, channel, to_slot, reply_to, core->plain_out, n, b)
                : ERR_NOMEM;
         wipe(core->plain_out, n);

@@ -17,12 +17,30 @@
 #include "proto/log.h"
 #include "sync/core.h"
 
-struct peer *peers_find(struct sync_core *core, uint16_t slot)
+bool peers_new(struct sync_core *core)
 {
-    for (size_t i = 0; i < core->n_peers; i++)
-        if (core->peers[i].slot == slot)
-            return &core->peers[i];
-    return NULL;
+    const struct sync_config *c = &core->config;
+    size_t heard = (CANDIDATES_MAX + 1) * c->n_members;
+
+    core->cap_heard = heard < CODEC_HEARD_MAX ? heard : CODEC_HEARD_MAX;
+    core->heard = calloc(core->cap_heard, sizeof *core->heard);
+    core->peers = calloc(c->n_members, sizeof *core->peers);
+    if (!core->heard || !core->peers)
+        return false;
+    for (size_t i = 0; i < c->n_members; i++) {
+        if (c->members[i] == c->slot)
+            continue;
+        core->peers[core->n_peers++].slot = c->members[i];
+        core->peer_at[c->members[i]] = (uint16_t)core->n_peers;
+    }
+    return true;
+}
+
+struct peer *peers_find(const struct sync_core *core, uint16_t slot)
+{
+    uint16_t at = slot <= SLOT_MAX ? core->peer_at[slot] : 0;
+
+    return at ? &core->peers[at - 1] : NULL;
 }
 
 static bool believed_as(const struct peer *p, const struct id128 *incarnation)
@@ -55,6 +73,8 @@ void peers_free(struct sync_core *core)
         forget_announce(&core->peers[i]);
         free(core->peers[i].retired);
     }
+    free(core->peers);
+    free(core->heard);
 }
 
 /* ---- liveness ---- */
@@ -450,19 +470,26 @@ void peers_reply(struct sync_core *core, struct slice bytes, uint64_t request)
 
 /* ---- what we say ---- */
 
-static size_t heard_by_us(const struct sync_core *core, struct codec_heard *out)
+/* All who are believed, then candidates: those of one large start beyond the room wait until
+ * some of the others are believed. */
+static size_t heard_by_us(struct sync_core *core)
 {
+    _Static_assert((int)SYNC_MEMBERS_MAX <= (int)CODEC_HEARD_MAX, "all believed ones fit");
     size_t n = 0;
 
     for (size_t i = 0; i < core->n_peers; i++) {
         const struct peer *p = &core->peers[i];
         uint64_t age_ms = since_us(core, p->heard_us) / 1000;
         if (p->believed)
-            out[n++] = (struct codec_heard){
+            core->heard[n++] = (struct codec_heard){
                 p->incarnation, age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms, p->slot, true};
-        for (size_t k = 0; k < p->n_candidates; k++)
+    }
+    for (size_t i = 0; i < core->n_peers; i++) {
+        const struct peer *p = &core->peers[i];
+        for (size_t k = 0; k < p->n_candidates && n < core->cap_heard; k++)
             if (since_us(core, p->candidates[k].heard_us) < 4 * ms_us(core->config.dead_ms))
-                out[n++] = (struct codec_heard){p->candidates[k].incarnation, 0, p->slot, false};
+                core->heard[n++] =
+                    (struct codec_heard){p->candidates[k].incarnation, 0, p->slot, false};
     }
     return n;
 }
@@ -479,8 +506,6 @@ static size_t epochs_known(const struct sync_core *core, struct codec_epoch *out
 
 void peers_announce(struct sync_core *core)
 {
-    _Static_assert((CANDIDATES_MAX + 1) * SYNC_MEMBERS_MAX <= CODEC_HEARD_MAX, "all fit");
-    struct codec_heard heard[(CANDIDATES_MAX + 1) * SYNC_MEMBERS_MAX];
     struct codec_epoch epochs[SLOT_MAX + 1];
     struct codec_message m = {.kind = CODEC_ANNOUNCE};
     struct codec_announce *a = &m.announce;
@@ -494,8 +519,8 @@ void peers_announce(struct sync_core *core)
         return;
     a->state = (uint8_t)own_state(core);
     a->head = core->self->seq;
-    a->heard = heard;
-    a->n_heard = heard_by_us(core, heard);
+    a->heard = core->heard;
+    a->n_heard = heard_by_us(core);
     a->epoch = core->epoch;
     a->epochs = epochs;
     a->n_epochs = epochs_known(core, epochs);

@@ -244,6 +244,7 @@ static struct snapshot *snapshot_find(struct sync_core *core, const struct codec
     return NULL;
 }
 
+/* A vector too long for the last records' page gets one of its own. */
 static void fill_page(const struct snapshot *s, uint64_t cursor, struct codec_pull_reply *page)
 {
     size_t bytes = 0, at = cursor;
@@ -258,7 +259,8 @@ static void fill_page(const struct snapshot *s, uint64_t cursor, struct codec_pu
     }
     page->snapshot = s->id;
     page->next_cursor = at;
-    page->more = at < s->n;
+    page->more =
+        at < s->n || (page->n_records && bytes + s->n_vector * POSITION_BYTES > PAGE_BYTES);
     if (!page->more || MUTANT(LAST_PAGE)) {
         page->vector = s->vector;
         page->n_vector = s->n_vector;

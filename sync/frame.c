@@ -6,7 +6,7 @@
 #include "proto/crypto.h"
 #include "proto/err.h"
 
-enum { OPENERS = 2 * SYNC_MEMBERS_MAX, KEY_BYTES = 32 };
+enum { OPENERS = 4 /* per slot: two incarnations, two keys */, KEY_BYTES = 32 };
 static const char key_label[] = "anysa mesh frame v1";
 
 /* The key schedule of a sender's incarnation, kept once a frame of it was authentic. */
@@ -24,8 +24,8 @@ struct frame_box {
     uint16_t slot;
     struct id128 incarnation;
     struct gcm_ctx *sealer;
-    uint64_t number; /* the last one given out */
-    struct opener openers[OPENERS];
+    uint64_t number;                   /* the last one given out */
+    struct opener (*openers)[OPENERS]; /* by slot */
     uint64_t opens;
 };
 
@@ -82,7 +82,8 @@ struct frame_box *frame_box_new(const char *cluster, const struct cluster_key *k
     box->slot = slot;
     box->incarnation = *incarnation;
     box->sealer = gcm_of(&keys[0], incarnation);
-    if (!box->sealer || crypto_hash(HASH_SHA256, &name, 1, digest) != ERR_OK) {
+    box->openers = calloc(SLOT_MAX + 1, sizeof *box->openers);
+    if (!box->sealer || !box->openers || crypto_hash(HASH_SHA256, &name, 1, digest) != ERR_OK) {
         frame_box_free(box);
         return NULL;
     }
@@ -94,8 +95,10 @@ void frame_box_free(struct frame_box *box)
 {
     if (!box)
         return;
-    for (size_t i = 0; i < OPENERS; i++)
-        gcm_free(box->openers[i].gcm);
+    for (size_t i = 0; box->openers && i <= SLOT_MAX; i++)
+        for (size_t k = 0; k < OPENERS; k++)
+            gcm_free(box->openers[i][k].gcm);
+    free(box->openers);
     gcm_free(box->sealer);
     secret_free(box, sizeof *box);
 }
@@ -190,23 +193,29 @@ int frame_seal(struct frame_box *box, enum frame_channel channel, uint16_t to_sl
                     out + FRAME_HEADER_BYTES, out + FRAME_HEADER_BYTES + n);
 }
 
+/* Slots beyond the last one share a place; nobody believes them. */
+static struct opener *openers_of(struct frame_box *box, uint16_t slot)
+{
+    return box->openers[slot % (SLOT_MAX + 1)];
+}
+
 static struct opener *opener_find(struct frame_box *box, const struct frame_header *h)
 {
-    for (size_t i = 0; i < OPENERS; i++) {
-        struct opener *o = &box->openers[i];
-        if (o->gcm && o->key_id == h->key_id && id128_equal(&o->incarnation, &h->incarnation))
-            return o;
-    }
+    struct opener *o = openers_of(box, h->slot);
+
+    for (size_t i = 0; i < OPENERS; i++)
+        if (o[i].gcm && o[i].key_id == h->key_id && id128_equal(&o[i].incarnation, &h->incarnation))
+            return &o[i];
     return NULL;
 }
 
 static void opener_keep(struct frame_box *box, const struct frame_header *h, struct gcm_ctx *gcm)
 {
-    struct opener *oldest = &box->openers[0];
+    struct opener *o = openers_of(box, h->slot), *oldest = o;
 
     for (size_t i = 1; i < OPENERS && oldest->gcm; i++)
-        if (!box->openers[i].gcm || box->openers[i].used < oldest->used)
-            oldest = &box->openers[i];
+        if (!o[i].gcm || o[i].used < oldest->used)
+            oldest = &o[i];
     gcm_free(oldest->gcm);
     *oldest = (struct opener){h->key_id, h->incarnation, gcm, box->opens};
 }

@@ -29,7 +29,12 @@
 #include "proto/net.h"
 #include "proto/record.h"
 
-enum { SYNC_MEMBERS_MAX = 64, SYNC_NAME_MAX = 64, CLUSTER_KEY_BYTES = 32, CLUSTER_KEYS_MAX = 2 };
+enum {
+    SYNC_MEMBERS_MAX = SLOT_MAX + 1,
+    SYNC_NAME_MAX = 64,
+    CLUSTER_KEY_BYTES = 32,
+    CLUSTER_KEYS_MAX = 2
+};
 
 struct cluster_key {
     uint32_t id; /* from the key file's ID column */
@@ -164,8 +169,8 @@ struct sync_effect {
     uint16_t slot;
     uint64_t barrier;
     bool timed_out;
-    bool superseded; /* another term or a deletion won: the held response must not leave */
-    uint16_t laggards[SYNC_MEMBERS_MAX];
+    bool superseded;          /* another term or a deletion won: the held response must not leave */
+    const uint16_t *laggards; /* borrowed until the next sync_step */
     size_t n_laggards;
     uint64_t barrier_us; /* how long the barrier took */
     struct sync_forward forward;
@@ -223,7 +228,10 @@ struct sync_member_info {
     uint64_t ike_sas, child_sas;
     uint8_t sa_digest[32];
 };
+/* In the order of the member list; as many as there are, or max. */
 size_t sync_members(const struct sync_core *core, struct sync_member_info *out, size_t max);
+/* False when no member has that slot. */
+bool sync_member(const struct sync_core *core, uint16_t slot, struct sync_member_info *out);
 bool sync_member_live(const struct sync_core *core, uint16_t slot);
 bool sync_is_synced(const struct sync_core *core);
 /* False after this process stood still for more than half of dead_ms: the others may have taken

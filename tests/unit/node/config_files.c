@@ -108,9 +108,10 @@ void config_write_changed(const char *name, const char *good, const char *from, 
                           mode_t mode)
 {
     const char *at = strstr(good, from);
-    char text[8192];
+    char *text;
 
     cr_assert_not_null(at, "'%s' is not in %s", from, name);
-    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, to, at + strlen(from));
+    cr_assert_geq(asprintf(&text, "%.*s%s%s", (int)(at - good), good, to, at + strlen(from)), 0);
     config_write(name, text, mode);
+    free(text);
 }

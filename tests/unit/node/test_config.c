@@ -1,6 +1,7 @@
 /* Good configurations give exact values. */
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "config_files.h"
@@ -150,6 +151,25 @@ Test(config, routes)
     cr_expect(id128_equal(&r[1].tunnel, &c->tunnels.tunnels[1].id));
     cr_expect_eq(r[1].priority, 100);
     config_free(c);
+}
+
+Test(config, members_for_every_slot)
+{
+    enum { ROW = 48 };
+    char *rows = malloc((size_t)ROW * SYNC_MEMBERS_MAX);
+    struct config *c;
+    size_t n = 0;
+
+    for (unsigned slot = 0; slot < SYNC_MEMBERS_MAX - 3; slot++)
+        n += (size_t)snprintf(rows + n, ROW, "    - {slot: %u, address: \"10.0.%u.%u:7800\"}\n",
+                              slot + 3 - (slot == SLOT_MAX - 3) * SLOT_MAX, slot / 256, slot % 256);
+    snprintf(rows + n, ROW, "  dead_ms: 600\n");
+    config_write_changed("node.yaml", good_node_yaml, "  dead_ms: 600\n", rows, 0644);
+    c = load_good();
+    cr_assert_eq(c->mesh.n, SYNC_MEMBERS_MAX);
+    cr_expect_eq(c->mesh.members[SYNC_MEMBERS_MAX - 1].slot, 0);
+    config_free(c);
+    free(rows);
 }
 
 Test(config, defaults)

@@ -36,6 +36,7 @@ static bool none_taken(void *ctx, uint32_t spi)
 
 static void set_up(void)
 {
+    static struct config_member self = {.slot = SLOT};
     struct sync_config sync = {.cluster = "lab",
                                .name = "n5",
                                .version = "0",
@@ -57,6 +58,8 @@ static void set_up(void)
     strcpy(node.config->cluster.name, "lab");
     strcpy(node.config->node.name, "n5");
     node.config->node.slot = SLOT;
+    node.config->mesh.members = &self;
+    node.config->mesh.n = 1;
     node.last_pending = &node.first_pending;
     node.fingerprint_key.n = 32;
     disk = memory_disk_new();

@@ -108,7 +108,8 @@ static void on_barrier(struct node *n, const struct sync_effect *fx)
     b->timed_out = fx->timed_out;
     b->superseded = fx->superseded;
     b->n_laggards = fx->n_laggards;
-    memcpy(b->laggards, fx->laggards, sizeof b->laggards);
+    for (size_t i = 0; i < fx->n_laggards; i++)
+        b->laggards[i] = fx->laggards[i];
 }
 
 static void on_publish(struct cluster *c, struct node *n, struct slice bytes)
@@ -258,6 +259,18 @@ void run(struct cluster *c, unsigned ms)
 
 /* ---- nodes ---- */
 
+void give_journal(struct cluster *c, uint16_t slot, struct sync_batch *batch)
+{
+    struct store_options options = {.cluster = c->name, .slot = slot};
+    struct sync_recovery recovery = {0};
+    struct store *store;
+
+    cr_assert_eq(store_memory_open(at(c, slot)->disk, &options, &store, &recovery), ERR_OK);
+    store_recovery_free(&recovery);
+    cr_assert_eq(store->ops->submit(store, batch), ERR_OK);
+    store->ops->close(store);
+}
+
 void start(struct cluster *c, uint16_t slot)
 {
     struct rng rng = {fill_random, c};
@@ -367,12 +380,8 @@ struct sync_stats stats_of(const struct cluster *c, uint16_t slot)
 
 struct sync_member_info member_of(const struct cluster *c, uint16_t slot, uint16_t other)
 {
-    struct sync_member_info info[SYNC_MEMBERS_MAX];
-    size_t n = sync_members(c->nodes[slot - 1].core, info, SYNC_MEMBERS_MAX);
+    struct sync_member_info info = {0};
 
-    for (size_t i = 0; i < n; i++)
-        if (info[i].slot == other)
-            return info[i];
-    cr_assert_fail("no such member");
-    return (struct sync_member_info){0};
+    cr_assert(sync_member(c->nodes[slot - 1].core, other, &info), "no such member");
+    return info;
 }

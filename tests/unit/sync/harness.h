@@ -16,7 +16,7 @@ enum { NODES_MAX = 5, SEEN_MAX = 64, WIRE_MAX = 4096 };
 struct seen_barrier {
     uint64_t id;
     bool timed_out, superseded;
-    uint16_t laggards[SYNC_MEMBERS_MAX];
+    uint16_t laggards[NODES_MAX];
     size_t n_laggards;
 };
 
@@ -78,6 +78,8 @@ void cluster_free(struct cluster *c);
 struct node *at(struct cluster *c, uint16_t slot);
 struct sync_config cluster_config(const struct cluster *c, uint16_t slot);
 
+/* Writes to the disk of a node that is down. Takes the batch. */
+void give_journal(struct cluster *c, uint16_t slot, struct sync_batch *batch);
 void start(struct cluster *c, uint16_t slot); /* from what its disk holds */
 void start_all(struct cluster *c);
 /* Ends it at once. What its store had not written is lost only if the disk was held. */

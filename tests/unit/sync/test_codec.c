@@ -318,6 +318,36 @@ Test(codec_message, an_announce_comes_back_whole)
     codec_message_free(&back);
 }
 
+/* The largest that a member of a full list may ever have to send. */
+Test(codec_message, a_full_announce_fits)
+{
+    static struct log_position applied[CODEC_POSITIONS_MAX];
+    static struct codec_heard heard[CODEC_HEARD_MAX];
+    static struct codec_epoch epochs[SLOT_MAX + 1];
+    struct codec_message m = {.kind = CODEC_ANNOUNCE}, back;
+
+    for (uint32_t i = 0; i < CODEC_POSITIONS_MAX; i++)
+        applied[i] = (struct log_position){sample_id(i), SLOT_MAX, UINT64_MAX};
+    for (uint32_t i = 0; i < CODEC_HEARD_MAX; i++)
+        heard[i] = (struct codec_heard){sample_id(i), UINT32_MAX, SLOT_MAX, true};
+    for (uint16_t i = 0; i <= SLOT_MAX; i++)
+        epochs[i] = (struct codec_epoch){i, EPOCH_MAX};
+    m.announce = (struct codec_announce){.head = UINT64_MAX,
+                                         .applied = applied,
+                                         .n_applied = CODEC_POSITIONS_MAX,
+                                         .heard = heard,
+                                         .n_heard = CODEC_HEARD_MAX,
+                                         .epochs = epochs,
+                                         .n_epochs = SLOT_MAX + 1,
+                                         .epoch = EPOCH_MAX};
+    memset(m.announce.name, 'n', CODEC_TEXT_MAX - 1);
+    memset(m.announce.version, 'v', CODEC_TEXT_MAX - 1);
+    back = there_and_back(&m);
+    cr_assert_eq(back.announce.applied[CODEC_POSITIONS_MAX - 1].seq, UINT64_MAX);
+    cr_assert_eq(back.announce.heard[CODEC_HEARD_MAX - 1].age_ms, UINT32_MAX);
+    codec_message_free(&back);
+}
+
 Test(codec_message, an_announce_is_refused_for_each_defect)
 {
     struct log_position applied[1] = {{sample_id(1), 1, 5}};

@@ -661,6 +661,29 @@ Test(sync_core, questions_see_what_is_installed)
     cluster_free(c);
 }
 
+Test(sync_core, the_member_list_may_fill_all_slots)
+{
+    struct cluster *c = cluster_new(1);
+    struct sync_config config = cluster_config(c, 1);
+    struct sync_member_info info;
+    struct sync_core *core;
+
+    config.n_members = SYNC_MEMBERS_MAX;
+    for (uint16_t slot = 0; slot < SYNC_MEMBERS_MAX; slot++)
+        config.members[slot] = SLOT_MAX - slot;
+    core = sync_new(&config, &rng_system, c->now);
+    cr_assert_not_null(core);
+    for (uint16_t slot = 0; slot < SYNC_MEMBERS_MAX; slot++) {
+        cr_assert(sync_member(core, slot, &info));
+        cr_assert(info.slot == slot && sync_member_live(core, slot) == (slot == 1));
+    }
+    cr_assert(!sync_member(core, SYNC_MEMBERS_MAX, &info));
+    sync_free(core);
+    config.members[5] = config.members[1000];
+    cr_assert_null(sync_new(&config, &rng_system, c->now));
+    cluster_free(c);
+}
+
 /* An owner that stood still was taken for dead and its SA adopted. It wakes with an answer in
  * its hands: that answer must not leave, nor any other before it knows. */
 Test(sync_core, who_stood_still_listens_before_it_speaks)

@@ -1,7 +1,10 @@
 /* What was lost, missed or forgotten comes back; and epochs, which must not. */
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "proto/codec.h"
+#include "proto/err.h"
 #include "tests/unit/sync/harness.h"
 
 /* ---- pull ---- */
@@ -85,6 +88,41 @@ Test(sync_repair, a_late_joiner_gets_all_in_pages)
     cr_assert(same_digests(c));
     cr_assert_gt(stats_of(c, 3).pages, 5u);
     cr_assert_eq(stats_of(c, 3).pulls, 1u);
+    cluster_free(c);
+}
+
+/* With many members, each of several lives, the vector alone takes half a frame. */
+Test(sync_repair, a_long_vector_gets_a_page_of_its_own)
+{
+    enum { ORIGINS = CODEC_POSITIONS_MAX - 10, LARGE = 41 };
+    const uint64_t far = UINT64_C(1) << 60; /* long on the wire */
+    static uint8_t response[RECORD_BLOB_MAX];
+    struct cluster *c = cluster_new(2);
+    struct sync_batch *batch = calloc(1, sizeof *batch);
+
+    batch->records = calloc(ORIGINS + LARGE, sizeof(struct record *));
+    batch->vector = calloc(ORIGINS, sizeof *batch->vector);
+    for (uint32_t i = 0; i < ORIGINS; i++) {
+        batch->records[i] = sample_at(sample_child(0x400100 + i, i), i, SLOT_MAX, far);
+        batch->vector[i] =
+            (struct sync_position){sample_id(i), SLOT_MAX, i < ORIGINS - 1 ? far : far + LARGE};
+    }
+    for (unsigned i = 0; i < LARGE; i++) {
+        struct record *r =
+            sample_at(sample_ike(0xabc00 + i, i), ORIGINS - 1, SLOT_MAX, far + 1 + i);
+        cr_assert_eq(blob_set(&r->ike.last_response, response, sizeof response), ERR_OK);
+        batch->records[ORIGINS + i] = r;
+    }
+    batch->n_records = ORIGINS + LARGE;
+    batch->n_vector = ORIGINS;
+    batch->ticket = 1;
+    give_journal(c, 1, batch);
+    start_all(c);
+    settle(c);
+    cr_assert_eq(member_of(c, 2, 2).child_sas, (uint64_t)ORIGINS);
+    cr_assert_eq(member_of(c, 2, 2).ike_sas, (uint64_t)LARGE);
+    cr_assert(same_digests(c));
+    cr_assert_eq(stats_of(c, 2).pulls, 1u);
     cluster_free(c);
 }
 
