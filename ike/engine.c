@@ -30,7 +30,7 @@ struct ike_engine *ike_new(const struct ike_config *config, const struct rng *rn
 
 /* ---- actions ---- */
 
-static struct ike_action *add_action(struct ike_engine *e)
+struct ike_action *act_add(struct ike_engine *e, enum ike_action_kind kind)
 {
     if (e->n_actions == e->cap_actions) {
         size_t cap = e->cap_actions ? 2 * e->cap_actions : 16;
@@ -41,14 +41,14 @@ static struct ike_action *add_action(struct ike_engine *e)
         e->actions = more;
         e->cap_actions = cap;
     }
-    e->actions[e->n_actions] = (struct ike_action){0};
+    e->actions[e->n_actions] = (struct ike_action){.kind = kind};
     return &e->actions[e->n_actions++];
 }
 
 void act_send(struct ike_engine *e, const struct endpoint *local, const struct endpoint *peer,
               struct slice bytes)
 {
-    struct ike_action *a = add_action(e);
+    struct ike_action *a = act_add(e, IKE_ACT_SEND);
 
     if (a)
         *a = (struct ike_action){
@@ -58,7 +58,7 @@ void act_send(struct ike_engine *e, const struct endpoint *local, const struct e
 void act_failure(struct ike_engine *e, const struct id128 *tunnel, const struct request *rq,
                  const char *reason)
 {
-    struct ike_action *a = add_action(e);
+    struct ike_action *a = act_add(e, IKE_ACT_FAILURE);
     char peer[ENDPOINT_TEXT], id[ID_TEXT];
 
     if (tunnel)
@@ -71,7 +71,6 @@ void act_failure(struct ike_engine *e, const struct id128 *tunnel, const struct 
         return;
     if (reason != e->reason)
         snprintf(e->reason, sizeof e->reason, "%s", reason);
-    a->kind = IKE_ACT_FAILURE;
     a->peer = rq->peer;
     a->local = rq->local;
     a->reason = e->reason;
@@ -92,13 +91,12 @@ void explain_no_proposal(struct ike_engine *e, const struct choice_rules *rules,
 
 void act_job(struct ike_engine *e, struct ike_job *job)
 {
-    struct ike_action *a = add_action(e);
+    struct ike_action *a = act_add(e, IKE_ACT_JOB);
 
     if (!a) {
         ike_job_free(job);
         return;
     }
-    a->kind = IKE_ACT_JOB;
     a->job = job;
 }
 
@@ -128,13 +126,12 @@ void group_commit(struct ike_engine *e, struct ike_sa *sa)
 
 void group_commit_then(struct ike_engine *e, struct ike_sa *sa, enum after_commit after)
 {
-    struct ike_action *a = add_action(e);
+    struct ike_action *a = act_add(e, IKE_ACT_COMMIT);
 
     if (!a) {
         group_drop(e);
         return;
     }
-    a->kind = IKE_ACT_COMMIT;
     a->records = e->group;
     a->n_records = e->n_group;
     e->group_given = true;
@@ -652,7 +649,7 @@ static void look_at(struct ike_engine *e, struct ike_sa *sa)
 }
 
 /* Looks at every SA once a sweep. A step has one group of records, so it ends at the first SA
- * that needs one and the next step goes on from there. */
+ * that needs one, or at many actions; the next step goes on from there. */
 static void on_tick(struct ike_engine *e)
 {
     pool_refill(e);
@@ -660,7 +657,7 @@ static void on_tick(struct ike_engine *e)
         e->next_sweep_us = e->now.mono_us + SWEEP_MS * 1000ULL;
         e->sweep_next = e->by_spi;
     }
-    while (e->sweep_next && e->n_group == 0) {
+    while (e->sweep_next && e->n_group == 0 && e->n_actions < STEP_ACTIONS) {
         struct ike_sa *sa = e->sweep_next;
 
         e->sweep_next = sa->by_spi.next;
@@ -698,6 +695,9 @@ struct ike_actions ike_step(struct ike_engine *engine, const struct ike_event *e
         break;
     case IKE_EV_MOVED:
         move_reported(engine, event);
+        break;
+    case IKE_EV_ACTIVITY:
+        liveness_told(engine, event);
         break;
     case IKE_EV_TICK:
         on_tick(engine);

@@ -72,6 +72,8 @@ struct ike_config {
     uint64_t (*last_inbound_us)(void *ctx, uint32_t spi_in);
     /* Whether a time-out may end an SA: not in a minority of the members. NULL: yes. */
     bool (*may_give_up)(void *ctx);
+    /* Other members may hear a peer: IKE_ACT_ASK is answered. False: we are alone. */
+    bool ask_others;
     void *liveness_ctx;
     /* The endpoint record of a Child SA that is known here, or NULL. NULL: there are none. */
     const struct record *(*find_endpoint)(void *ctx, uint32_t spi_in);
@@ -90,8 +92,9 @@ enum ike_event_kind {
     IKE_EV_JOB,          /* job: run */
     IKE_EV_COMMITTED,    /* commit: the records of that IKE_ACT_COMMIT passed the barrier */
     IKE_EV_RECORD,       /* record: another node changed or deleted what we may own (borrowed) */
-    IKE_EV_MOVED, /* record, peer: some node heard the peer of this Child SA (borrowed) there */
-    IKE_EV_TICK,  /* about every 100 ms, and again while ike_tick_again() */
+    IKE_EV_MOVED,    /* record, peer: some node heard the peer of this Child SA (borrowed) there */
+    IKE_EV_ACTIVITY, /* our_spi, answered_us, heard_us: what the other members say to IKE_ACT_ASK */
+    IKE_EV_TICK,     /* about every 100 ms, and again while ike_tick_again() */
 };
 
 struct ike_event {
@@ -101,6 +104,9 @@ struct ike_event {
     struct ike_job *job;
     uint64_t commit;
     const struct record *record;
+    uint64_t our_spi;
+    uint64_t answered_us; /* monotonic: all live members answered what was asked then; 0: not all */
+    uint64_t heard_us;    /* monotonic: when the last of them heard the peer; 0: none did */
 };
 
 enum ike_action_kind {
@@ -108,6 +114,7 @@ enum ike_action_kind {
     IKE_ACT_COMMIT,   /* commit, records: replicate, then answer IKE_EV_COMMITTED{commit} */
     IKE_ACT_JOB,      /* job */
     IKE_ACT_FAILURE,  /* a negotiation failed: tunnel (or zero), reason */
+    IKE_ACT_ASK,      /* our_spi, children: ask all live members when they last heard these */
 };
 
 struct ike_action {
@@ -119,6 +126,9 @@ struct ike_action {
     size_t n_records;
     struct ike_job *job;
     struct id128 tunnel;
+    uint64_t our_spi;
+    struct record *const *children; /* RECORD_CHILD, borrowed until the next ike_step */
+    size_t n_children;
     const char *reason; /* "wrong_psk", "no_proposal_chosen: peer offered ..., tunnel allows ..." */
 };
 

@@ -22,6 +22,7 @@ enum {
     GROUP_MAX = 256,             /* records of one exchange */
     KEY_POOL = 32,               /* key pairs kept ready per group */
     KEY_BATCH = 8,               /* made by one job, so that threads are woken less often */
+    STEP_ACTIONS = 1024,         /* a step of the sweep ends there */
     SWEEP_MS = 1000,             /* so often the time-outs of all SAs are looked at */
 };
 
@@ -139,6 +140,10 @@ struct ike_sa {
     bool close_after_commit;
     struct endpoint answer_local, answer_peer;
     uint64_t began_us, until_us; /* monotonic */
+    struct { /* liveness.c: what the other members were asked; monotonic, 0: never */
+        uint64_t asked_us, answered_us; /* answered: by all, what was asked then */
+        uint64_t heard_us;              /* when the last of them heard the peer */
+    } others;
 };
 
 struct ike_job {
@@ -209,6 +214,7 @@ struct request {
 };
 
 /* engine.c */
+struct ike_action *act_add(struct ike_engine *e, enum ike_action_kind kind); /* NULL: no memory */
 void act_send(struct ike_engine *e, const struct endpoint *local, const struct endpoint *peer,
               struct slice bytes);
 void act_failure(struct ike_engine *e, const struct id128 *tunnel, const struct request *rq,
@@ -366,6 +372,19 @@ void own_tick(struct ike_engine *e, struct ike_sa *sa);
 bool own_awaits(const struct ike_sa *sa, uint32_t id); /* the answer of this message ID */
 void own_response(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);
 void own_restore(struct ike_engine *e, struct ike_sa *sa);
+
+/* liveness.c */
+enum liveness_verdict {
+    LIVENESS_ASK_ON, /* our request is repeated */
+    LIVENESS_WAIT,   /* for what the other members say */
+    LIVENESS_LOST,   /* the peer is gone */
+};
+/* Whether it is time to ask an idle SA's peer whether it is there. */
+bool liveness_check_due(struct ike_engine *e, struct ike_sa *sa);
+/* What the silence after our last try means. */
+enum liveness_verdict liveness_judge(struct ike_engine *e, struct ike_sa *sa);
+void liveness_give_up(struct ike_engine *e, struct ike_sa *sa);
+void liveness_told(struct ike_engine *e, const struct ike_event *event);
 /* move.c: the peer behind a NAT at a new address. */
 /* An authentic message from there: worth a probe? rq's SA need not be its lineage's newest. */
 void move_noticed(struct ike_engine *e, struct ike_sa *sa, const struct request *rq);

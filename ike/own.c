@@ -14,7 +14,7 @@
 enum {
     FIRST_RETRANSMIT_MS = 1000, /* doubled each time */
     TRIES_MAX = 6,              /* 1 + 2 + 4 + 8 + 16 + 32 s */
-    SLOW_RETRANSMIT_MS = 30000, /* while giving up is not allowed */
+    SLOW_RETRANSMIT_MS = 30000, /* while the SA may not be given up */
     RETRY_MS = 10000,           /* pause after a refused rekey */
     HARD_MARGIN_MS = 5000,      /* an SA that nobody rekeyed is deleted this long before its end, */
     HARD_MARGIN_SHARE = 40,     /* or this part of its life, if that is less */
@@ -150,33 +150,6 @@ void own_start_simple(struct ike_engine *e, struct ike_sa *sa, enum own_kind kin
 
 /* ---- time ---- */
 
-static uint64_t last_sign_of_life(const struct ike_engine *e, const struct ike_sa *sa)
-{
-    uint64_t last = sa->last_in_us > sa->began_us ? sa->last_in_us : sa->began_us;
-
-    for (size_t i = 0; e->config.last_inbound_us && i < sa->n_children; i++) {
-        uint64_t t =
-            e->config.last_inbound_us(e->config.liveness_ctx, sa->children[i]->child.spi_in);
-
-        if (t > last)
-            last = t;
-    }
-    return last;
-}
-
-static void give_up(struct ike_engine *e, struct ike_sa *sa)
-{
-    char peer[ENDPOINT_TEXT];
-
-    log_warn("ike", "IKE SA 0x%016" PRIx64 ": peer %s does not answer, deleted with %zu Child SAs",
-             sa->our_spi, endpoint_format(&sa->rec->ike.peer, peer), sa->n_children);
-    own_clear(sa);
-    e->stats.timeouts++;
-    group_add_deletion(e, sa);
-    group_commit(e, NULL);
-    ike_sa_forget(e, sa);
-}
-
 /* Whether an SA is so far in its life, 0 to 1000; our rekeys begin between 800 and 900, and two
  * looks early: one may pass before we see it, one more while another rekey is under way. */
 static bool due(const struct ike_engine *e, int64_t created_ms, int64_t not_after_ms,
@@ -208,7 +181,6 @@ static void start_what_is_due(struct ike_engine *e, struct ike_sa *sa)
     struct ike_record *rec = &sa->rec->ike;
     uint32_t permille = 800 + sa->rekey_after_permille;
     struct tunnel *tunnel;
-    uint64_t idle_us;
 
     if (sa->rekeyed) {
         if (e->now.mono_us >= sa->retry_us)
@@ -242,10 +214,7 @@ static void start_what_is_due(struct ike_engine *e, struct ike_sa *sa)
         rekey_ike_start(e, sa);
         return;
     }
-    idle_us = e->now.mono_us - last_sign_of_life(e, sa);
-    if (e->config.dpd_s && idle_us >= e->config.dpd_s * 1000000ULL &&
-        e->now.mono_us > last_sign_of_life(e, sa) &&
-        (!e->config.may_give_up || e->config.may_give_up(e->config.liveness_ctx)))
+    if (liveness_check_due(e, sa))
         own_start_simple(e, sa, OWN_DPD, 0);
 }
 
@@ -259,11 +228,16 @@ void own_tick(struct ike_engine *e, struct ike_sa *sa)
     }
     if (!sa->own.sent || sa->busy || sa->commit || e->now.mono_us < sa->own.next_us)
         return;
-    if (sa->own.tries >= TRIES_MAX &&
-        (!e->config.may_give_up || e->config.may_give_up(e->config.liveness_ctx)))
-        give_up(e, sa);
-    else
+    switch (sa->own.tries >= TRIES_MAX ? liveness_judge(e, sa) : LIVENESS_ASK_ON) {
+    case LIVENESS_ASK_ON:
         own_send(e, sa);
+        break;
+    case LIVENESS_WAIT:
+        break;
+    case LIVENESS_LOST:
+        liveness_give_up(e, sa);
+        break;
+    }
 }
 
 /* ---- answers ---- */

@@ -79,5 +79,8 @@ void node_carry_out_action(struct node *node, const struct ike_action *action)
     case IKE_ACT_FAILURE:
         node_tunnel_failed(node, &action->tunnel, action->reason);
         break;
+    case IKE_ACT_ASK:
+        node_activity_ask(node, action);
+        break;
     }
 }

@@ -44,6 +44,8 @@ static const struct row node_rows[] = {
     {"anysa_ike_resumed_total", "counter", "Own IKE SAs taken up after a restart or a hand-over",
      AT(resumed)},
     {"anysa_ike_adopted_total", "counter", "IKE SAs of dead nodes taken over", AT(adopted)},
+    {"anysa_activity_rounds_total", "counter",
+     "Questions to the other nodes, when they last heard some peers", AT(activity_rounds)},
     {"anysa_ike_handed_over_total", "counter", "IKE SAs given to others while draining",
      AT(handed_over)},
     {"anysa_reloads_total", "counter", "Reloads asked for", AT(reloads)},

@@ -117,6 +117,9 @@ void node_carry_out_effect(struct node *node, const struct sync_effect *fx)
     case SYNC_FX_MOVED:
         node_on_moved_elsewhere(node, fx->moved.spi_in, &fx->moved.peer);
         break;
+    case SYNC_FX_ACTIVITY:
+        node_on_activity(node, fx->activity);
+        break;
     case SYNC_FX_MEMBER:
         log_info("node", "slot %u is %s", fx->slot, member_state_name(fx->state));
         break;

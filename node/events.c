@@ -127,6 +127,7 @@ static void wait_sync(struct node *node, const struct sync_event *event)
     if (!p) {
         for (size_t i = 0; i < event->n_group; i++)
             record_free(event->group[i]);
+        free(event->activity);
         lost(node);
         return;
     }

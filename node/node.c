@@ -74,7 +74,7 @@ static bool esp_spi_taken(void *ctx, uint32_t spi)
     return sync_find_child(node->sync, spi) != NULL;
 }
 
-static uint64_t last_inbound_us(void *ctx, uint32_t spi_in)
+uint64_t node_last_inbound_us(void *ctx, uint32_t spi_in)
 {
     struct node *node = ctx;
     struct dp_sa_stats stats;
@@ -82,16 +82,20 @@ static uint64_t last_inbound_us(void *ctx, uint32_t spi_in)
     return node->dp && dp_sa_get_stats(node->dp, spi_in, &stats) ? stats.last_in_us : 0;
 }
 
-/* Minorities are gentle: without a majority of the members live, silence proves nothing. */
-static bool may_give_up(void *ctx)
+bool node_has_majority(const struct node *node)
 {
-    struct node *node = ctx;
     const struct config *config = node->config;
     size_t live = 0;
 
     for (size_t i = 0; i < config->mesh.n; i++)
         live += sync_member_live(node->sync, config->mesh.members[i].slot);
     return 2 * live > config->mesh.n;
+}
+
+/* Minorities are gentle: without a majority of the members live, silence proves nothing. */
+static bool may_give_up(void *ctx)
+{
+    return node_has_majority(ctx);
 }
 
 static void on_ike(void *ctx, const struct endpoint *local, const struct endpoint *peer,
@@ -159,6 +163,7 @@ static void on_ike_tick(uv_timer_t *timer)
     do
         node_ike(node, &event);
     while (++steps < NODE_IKE_STEPS_PER_TICK && ike_tick_again(node->ike));
+    node_activity_tick(node);
 }
 
 static void on_before_sleep(uv_prepare_t *prepare)
@@ -329,7 +334,8 @@ static int open_ike(struct node *node)
         .dpd_s = config->ike.dpd_s,
         .each_ike = node_contacts_each,
         .each_ike_ctx = node,
-        .last_inbound_us = last_inbound_us,
+        .last_inbound_us = node_last_inbound_us,
+        .ask_others = config->mesh.n > 1,
         .may_give_up = may_give_up,
         .liveness_ctx = node,
         .find_endpoint = node_find_endpoint,
@@ -513,6 +519,7 @@ static void close_all(struct node *node)
         node->store->ops->close(node->store);
     ike_free(node->ike);
     sync_free(node->sync);
+    node_activity_free(node);
     node_takeover_free(node);
     node_contacts_free(node);
     node_free_tunnels(node);

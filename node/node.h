@@ -54,18 +54,20 @@ struct node_counters {
     uint64_t barrier_timeouts;
     uint64_t no_memory; /* events that were lost for want of memory */
     uint64_t ike_send_failed;
-    uint64_t install_failed; /* dp_sa_apply refused */
-    uint64_t unknown_tunnel; /* Child SAs stored but not installed: no such tunnel here */
-    uint64_t moves_heard;    /* peers that other nodes heard elsewhere */
-    uint64_t misses;         /* ESP for an SPI that is not here */
-    uint64_t resumed;        /* own IKE SAs taken up after a restart or a hand-over */
-    uint64_t adopted;        /* IKE SAs of dead nodes taken over */
-    uint64_t handed_over;    /* IKE SAs given to others while draining */
+    uint64_t install_failed;  /* dp_sa_apply refused */
+    uint64_t unknown_tunnel;  /* Child SAs stored but not installed: no such tunnel here */
+    uint64_t moves_heard;     /* peers that other nodes heard elsewhere */
+    uint64_t misses;          /* ESP for an SPI that is not here */
+    uint64_t resumed;         /* own IKE SAs taken up after a restart or a hand-over */
+    uint64_t adopted;         /* IKE SAs of dead nodes taken over */
+    uint64_t activity_rounds; /* questions to the others, when they last heard some peers */
+    uint64_t handed_over;     /* IKE SAs given to others while draining */
     uint64_t reloads, reloads_failed;
 };
 
 struct pending;  /* events.c */
 struct takeover; /* takeover.c */
+struct activity; /* activity.c */
 
 struct node {
     struct config *config; /* the caller's */
@@ -102,6 +104,7 @@ struct node {
     uint32_t ike_iv_counter;
 
     struct takeover *takeover;
+    struct activity *activity;
     struct tunnel_table tunnels;
     struct secret fingerprint_key, spi_key, cookie_key; /* derived from the first cluster key */
 
@@ -116,6 +119,9 @@ struct node {
 };
 
 /* ---- node.c ---- */
+/* Monotonic, of the last authentic packet on a Child SA here; 0: none, or no such SA. */
+uint64_t node_last_inbound_us(void *ctx, uint32_t spi_in);
+bool node_has_majority(const struct node *node); /* of the member list live, ourselves included */
 /* Readiness off and the IKE SAs to other nodes, or back. */
 void node_drain(struct node *node, bool draining);
 /* Runs until SIGTERM or SIGINT; returns the exit code (0, 1). The configuration is borrowed.
@@ -172,6 +178,12 @@ bool node_takeover_is_barrier(uint64_t barrier);
 /* While draining: nothing is left that another node could have. */
 bool node_takeover_drained(struct node *node);
 void node_takeover_free(struct node *node);
+
+/* ---- activity.c: when a peer was last heard, anywhere ---- */
+void node_activity_ask(struct node *node, const struct ike_action *ask);
+void node_on_activity(struct node *node, const struct sync_activity *said);
+void node_activity_tick(struct node *node); /* after the engine's */
+void node_activity_free(struct node *node);
 
 /* contacts.c: the IKE SAs of each tunnel, for INITIAL_CONTACT. */
 void node_contacts_record(struct node *node, const struct ike_record *ike);

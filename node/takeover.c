@@ -4,8 +4,11 @@
  *              handed it to our slot: a bounded number is begun at each tick
  *   adoption   its owner is dead, and a message came that only its peer can have
  *              made: at once, and the message waits
+ *   orphans    its owner has been dead for ORPHAN_S and no message came: somebody
+ *              must rekey it in time and notice when its peer is gone. Of a
+ *              majority's ready members each takes its share
  *
- * Either way the record gets the next term in our name and goes through the
+ * In any case the record gets the next term in our name and goes through the
  * barrier; only then does the engine learn of the SA, so that no two processes
  * ever answer in the same term. Two nodes that adopt at the same time write the
  * same term number; the join lets one of them win, and the other passes on what
@@ -23,7 +26,10 @@
 
 enum {
     CLAIMS_PER_TICK = 256,
-    HELD_PER_SA = 64, /* all fragments of a message */
+    ORPHAN_S = 30,        /* a restart takes less */
+    ORPHAN_LOOK_S = 10,   /* so often they are looked for while a member is dead, */
+    STRANGERS_EVERY = 30, /* else each so many times */
+    HELD_PER_SA = 64,     /* all fragments of a message */
     HELD_BYTES_MAX = 4 << 20,
 };
 
@@ -49,6 +55,9 @@ struct takeover {
     size_t n_waiting, cap_waiting;
     uint64_t last_barrier;
     size_t held_bytes;
+    uint64_t *dead_since_us; /* monotonic, by slot; 0: live */
+    uint64_t orphans_looked_us;
+    unsigned orphan_looks;
 };
 
 /* Room for one more of `size` bytes in *array. */
@@ -92,6 +101,22 @@ static bool to_be_resumed(const struct node *node, const struct record *record)
 {
     return is_alive(record) && record->ike.term.slot == node->config->node.slot &&
            !is_ours(node, record);
+}
+
+static size_t ready_members(const struct node *node, bool ourselves,
+                            uint16_t slots[SYNC_MEMBERS_MAX])
+{
+    struct sync_member_info info;
+    size_t n = 0;
+
+    for (size_t i = 0; i < node->config->mesh.n; i++) {
+        uint16_t slot = node->config->mesh.members[i].slot;
+
+        if ((ourselves || slot != node->config->node.slot) &&
+            sync_member(node->sync, slot, &info) && info.state == MEMBER_READY)
+            slots[n++] = slot;
+    }
+    return n;
 }
 
 static void add_spi(struct takeover *t, uint64_t spi)
@@ -169,6 +194,81 @@ static void begin(struct node *node)
                  t->n_spis);
 }
 
+/* ---- orphans ---- */
+
+struct search {
+    struct node *node;
+    const uint16_t *slots; /* that are ready, ours among them: all of them agree, mostly */
+    size_t n;
+};
+
+static bool is_orphan(const struct node *node, const struct record *record)
+{
+    uint64_t since_us;
+
+    if (!is_alive(record) || record->ike.term.slot == node->config->node.slot ||
+        !node->takeover->dead_since_us)
+        return false;
+    since_us = node->takeover->dead_since_us[record->ike.term.slot];
+    return since_us && now_read().mono_us - since_us >= ORPHAN_S * 1000000ULL;
+}
+
+/* Where members disagree about who is ready two of them may claim one: the terms decide. */
+static bool collect_orphans(void *ctx, const struct record *record)
+{
+    struct search *s = ctx;
+    uint64_t spi = ike_record_spi(&record->ike);
+
+    if (is_orphan(s->node, record) && s->slots[spi % s->n] == s->node->config->node.slot)
+        add_spi(s->node->takeover, spi);
+    return true;
+}
+
+/* Whether a member has been dead for long. A slot that is not in the member list is dead from the
+ * first look on; records of such are looked for now and then. */
+static bool someone_is_gone(struct node *node, uint64_t now_us)
+{
+    const struct config *config = node->config;
+    struct takeover *t = node->takeover;
+    bool gone = ++t->orphan_looks % STRANGERS_EVERY == 0;
+
+    if (!t->dead_since_us) {
+        t->dead_since_us = calloc(SLOT_MAX + 1, sizeof *t->dead_since_us);
+        if (!t->dead_since_us)
+            return false;
+        for (size_t i = 0; i <= SLOT_MAX; i++)
+            t->dead_since_us[i] = now_us;
+    }
+    for (size_t i = 0; i < config->mesh.n; i++) {
+        uint16_t slot = config->mesh.members[i].slot;
+        uint64_t *since_us = &t->dead_since_us[slot];
+
+        if (slot == config->node.slot || sync_member_live(node->sync, slot))
+            *since_us = 0;
+        else if (*since_us == 0)
+            *since_us = now_us;
+        gone |= *since_us && now_us - *since_us >= ORPHAN_S * 1000000ULL;
+    }
+    return gone;
+}
+
+static void look_for_orphans(struct node *node)
+{
+    struct takeover *t = node->takeover;
+    uint16_t slots[SYNC_MEMBERS_MAX];
+    struct search s = {.node = node, .slots = slots};
+    uint64_t now_us = now_read().mono_us;
+
+    if (now_us - t->orphans_looked_us < ORPHAN_LOOK_S * 1000000ULL)
+        return;
+    t->orphans_looked_us = now_us;
+    if (!someone_is_gone(node, now_us) || !node->ready || !node_has_majority(node))
+        return;
+    s.n = ready_members(node, true, slots);
+    if (s.n > 0)
+        sync_each(node->sync, RECORD_IKE, collect_orphans, &s);
+}
+
 /* ---- drain: the live members get our IKE SAs in turn ---- */
 
 static bool collect_ours(void *ctx, const struct record *record)
@@ -180,26 +280,11 @@ static bool collect_ours(void *ctx, const struct record *record)
     return true;
 }
 
-static size_t who_may_have_them(const struct node *node, uint16_t slots[SYNC_MEMBERS_MAX])
-{
-    struct sync_member_info info;
-    size_t n = 0;
-
-    for (size_t i = 0; i < node->config->mesh.n; i++) {
-        uint16_t slot = node->config->mesh.members[i].slot;
-
-        if (slot != node->config->node.slot && sync_member(node->sync, slot, &info) &&
-            info.state == MEMBER_READY)
-            slots[n++] = slot;
-    }
-    return n;
-}
-
 static void hand_over_some(struct node *node)
 {
     struct takeover *t = node->takeover;
     uint16_t slots[SYNC_MEMBERS_MAX];
-    size_t n = who_may_have_them(node, slots);
+    size_t n = ready_members(node, false, slots);
 
     if (!t->draining) { /* once, and whatever is established later when it is */
         t->draining = true;
@@ -225,7 +310,7 @@ bool node_takeover_drained(struct node *node)
     struct ike_stats stats;
 
     ike_get_stats(node->ike, &stats);
-    return stats.established == 0 || who_may_have_them(node, slots) == 0;
+    return stats.established == 0 || ready_members(node, false, slots) == 0;
 }
 
 void node_takeover_tick(struct node *node)
@@ -243,11 +328,17 @@ void node_takeover_tick(struct node *node)
         t->n_spis = 0;
         begin(node);
     }
+    if (t->begun && t->n_spis == 0)
+        look_for_orphans(node);
     for (int i = 0; i < CLAIMS_PER_TICK && t->n_spis > 0; i++) {
         const struct record *record = sync_find_ike(node->sync, t->spis[--t->n_spis]);
 
+        if (!record || find_waiting(t, ike_record_spi(&record->ike)))
+            continue;
         if (to_be_resumed(node, record))
             (void)claim(node, record, false);
+        else if (is_orphan(node, record))
+            (void)claim(node, record, true);
     }
 }
 
@@ -391,6 +482,7 @@ void node_takeover_free(struct node *node)
             free(h);
         }
     free(t->spis);
+    free(t->dead_since_us);
     free(t->waiting);
     free(t);
     node->takeover = NULL;

@@ -335,6 +335,46 @@ static int moved_from_pb(const Pb__Moved *pb, struct codec_moved *m)
     return ERR_OK;
 }
 
+/* ---- activity ---- */
+
+static ProtobufCMessage *activity_to_pb(struct arena *a, const struct codec_activity *m)
+{
+    Pb__Activity *pb = arena_alloc(a, sizeof *pb);
+
+    if (!pb || m->n > CODEC_ACTIVITY_MAX)
+        return NULL;
+    pb__activity__init(pb);
+    pb->round = m->round;
+    pb->answer = m->answer;
+    pb->n_spi_in = m->n;
+    pb->spi_in = m->spi_in;
+    if (m->answer) {
+        pb->n_age_ms = m->n;
+        pb->age_ms = m->age_ms;
+    }
+    return &pb->base;
+}
+
+static int activity_from_pb(const Pb__Activity *pb, struct codec_activity *m)
+{
+    if (pb->n_spi_in > CODEC_ACTIVITY_MAX || pb->n_age_ms != (pb->answer ? pb->n_spi_in : 0) ||
+        (pb->n_spi_in == 0 && !pb->answer))
+        return ERR_INVALID;
+    m->round = pb->round;
+    m->answer = pb->answer;
+    m->n = pb->n_spi_in;
+    m->spi_in = new_array(m->n, sizeof *m->spi_in);
+    m->age_ms = m->answer ? new_array(m->n, sizeof *m->age_ms) : NULL;
+    if (!m->spi_in || (m->answer && !m->age_ms))
+        return ERR_NOMEM;
+    for (size_t i = 0; i < m->n; i++) {
+        m->spi_in[i] = pb->spi_in[i];
+        if (m->answer)
+            m->age_ms[i] = pb->age_ms[i];
+    }
+    return ERR_OK;
+}
+
 /* ---- pull ---- */
 
 static ProtobufCMessage *pull_request_to_pb(struct arena *a, const struct codec_pull_request *m)
@@ -412,6 +452,8 @@ static ProtobufCMessage *message_to_pb(struct arena *a, const struct codec_messa
         return forward_to_pb(a, &m->forward);
     case CODEC_MOVED:
         return moved_to_pb(a, &m->moved);
+    case CODEC_ACTIVITY:
+        return activity_to_pb(a, &m->activity);
     case CODEC_PULL_REQUEST:
         return pull_request_to_pb(a, &m->pull_request);
     case CODEC_PULL_REPLY:
@@ -452,6 +494,8 @@ static const ProtobufCMessageDescriptor *descriptor_of(enum codec_kind kind)
         return &pb__forward__descriptor;
     case CODEC_MOVED:
         return &pb__moved__descriptor;
+    case CODEC_ACTIVITY:
+        return &pb__activity__descriptor;
     case CODEC_PULL_REQUEST:
         return &pb__pull_request__descriptor;
     case CODEC_PULL_REPLY:
@@ -471,6 +515,8 @@ static int message_from_pb(const void *pb, struct codec_message *out)
         return forward_from_pb(pb, &out->forward);
     case CODEC_MOVED:
         return moved_from_pb(pb, &out->moved);
+    case CODEC_ACTIVITY:
+        return activity_from_pb(pb, &out->activity);
     case CODEC_PULL_REQUEST:
         return pull_request_from_pb(pb, &out->pull_request);
     case CODEC_PULL_REPLY:
@@ -522,6 +568,10 @@ void codec_message_free(struct codec_message *m)
         free(m->forward.datagram);
         break;
     case CODEC_MOVED:
+        break;
+    case CODEC_ACTIVITY:
+        free(m->activity.spi_in);
+        free(m->activity.age_ms);
         break;
     case CODEC_PULL_REQUEST:
         free(m->pull_request.vector);

@@ -100,6 +100,16 @@ struct codec_moved {
     struct endpoint peer; /* with a port */
 };
 
+enum { CODEC_ACTIVITY_MAX = 1024 };
+
+struct codec_activity {
+    uint64_t round;
+    bool answer;
+    size_t n; /* at most CODEC_ACTIVITY_MAX */
+    uint32_t *spi_in;
+    uint32_t *age_ms; /* answers alone, else NULL */
+};
+
 struct codec_pull_request {
     struct id128 to_incarnation;
     uint64_t nonce;
@@ -128,6 +138,7 @@ enum codec_kind {
     CODEC_PULL_REQUEST = 4,
     CODEC_PULL_REPLY = 5,
     CODEC_MOVED = 6,
+    CODEC_ACTIVITY = 7,
 };
 
 struct codec_message {
@@ -137,6 +148,7 @@ struct codec_message {
         struct codec_announce announce;
         struct codec_forward forward;
         struct codec_moved moved;
+        struct codec_activity activity;
         struct codec_pull_request pull_request;
         struct codec_pull_reply pull_reply;
     };

@@ -134,6 +134,18 @@ static void tell_moved(struct sync_core *core, const struct sync_moved *moved)
     out_publish(core, moved->to_slot, &m);
 }
 
+static void tell_activity(struct sync_core *core, struct sync_activity *a)
+{
+    struct codec_message m = {.kind = CODEC_ACTIVITY};
+
+    m.activity = (struct codec_activity){.round = a->round,
+                                         .answer = a->answer,
+                                         .n = a->n,
+                                         .spi_in = a->spi_in,
+                                         .age_ms = a->answer ? a->age_ms : NULL};
+    out_publish(core, a->answer ? a->slot : FRAME_TO_ALL, &m);
+}
+
 static void journaled(struct sync_core *core, const struct sync_event *ev)
 {
     if (ev->failed != core->journal_failed) {
@@ -183,6 +195,10 @@ static void take_event(struct sync_core *core, const struct sync_event *ev)
         break;
     case SYNC_EV_MOVED:
         tell_moved(core, &ev->moved);
+        break;
+    case SYNC_EV_ACTIVITY:
+        tell_activity(core, ev->activity);
+        free(ev->activity);
         break;
     case SYNC_EV_DRAIN:
         core->draining = ev->draining;

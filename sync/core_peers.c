@@ -257,7 +257,7 @@ static bool belongs(enum frame_channel channel, enum codec_kind kind)
     switch (channel) {
     case FRAME_PUB:
         return kind == CODEC_UPDATE || kind == CODEC_ANNOUNCE || kind == CODEC_FORWARD ||
-               kind == CODEC_MOVED;
+               kind == CODEC_MOVED || kind == CODEC_ACTIVITY;
     case FRAME_REQUEST:
         return kind == CODEC_PULL_REQUEST;
     case FRAME_REPLY:
@@ -378,6 +378,31 @@ static void on_moved(struct sync_core *core, const struct codec_moved *m)
         fx->moved = (struct sync_moved){core->config.slot, m->spi_in, m->peer};
 }
 
+static void on_activity(struct sync_core *core, uint16_t slot, const struct codec_activity *m)
+{
+    struct sync_activity *a;
+    struct sync_effect *fx;
+
+    if (m->n > SYNC_ACTIVITY_MAX ||
+        !array_room(&core->buffers, core->n_buffers, &core->cap_buffers, sizeof *core->buffers))
+        return;
+    a = calloc(1, sizeof *a);
+    fx = a ? out_add(core, SYNC_FX_ACTIVITY) : NULL;
+    if (!fx) {
+        free(a);
+        return;
+    }
+    a->slot = slot;
+    a->answer = m->answer;
+    a->round = m->round;
+    a->n = m->n;
+    memcpy(a->spi_in, m->spi_in, m->n * sizeof *m->spi_in);
+    if (m->answer)
+        memcpy(a->age_ms, m->age_ms, m->n * sizeof *m->age_ms);
+    fx->activity = a;
+    core->buffers[core->n_buffers++] = (uint8_t *)a; /* lives until the next step */
+}
+
 void peers_frame(struct sync_core *core, struct slice bytes)
 {
     struct codec_message m = {0};
@@ -399,6 +424,8 @@ void peers_frame(struct sync_core *core, struct slice bytes)
         on_forward(core, &m.forward);
     else if (m.kind == CODEC_MOVED)
         on_moved(core, &m.moved);
+    else if (m.kind == CODEC_ACTIVITY)
+        on_activity(core, from->slot, &m.activity);
     else if (id128_equal(&m.update.origin, &from->incarnation))
         log_update(core, from, &m.update);
     else

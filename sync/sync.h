@@ -88,6 +88,7 @@ enum sync_event_kind {
     SYNC_EV_JOURNALED,     /* ticket: durable up to here; failed: the disk refused */
     SYNC_EV_FORWARD,       /* forward: an IKE datagram that belongs to another node */
     SYNC_EV_MOVED,         /* moved: a peer was heard from elsewhere; another node's to look at */
+    SYNC_EV_ACTIVITY,      /* activity: to ask everyone, or to answer; the core takes it (free) */
     SYNC_EV_TICK,          /* at least every 10 ms */
     SYNC_EV_DRAIN,         /* draining: announce that we leave, or are back */
     SYNC_EV_FLUSH,         /* the loop turn ends: let out what `more` held back */
@@ -107,12 +108,24 @@ struct sync_moved {
     struct endpoint peer;
 };
 
+/* When the peers of Child SAs were last heard: asked of every member before silence ends an SA.
+ * The answer goes to who asked and names those SAs that were heard at all. */
+enum { SYNC_ACTIVITY_MAX = 1024 };
+struct sync_activity {
+    uint16_t slot;  /* of an answer: to whom; of an effect: from whom */
+    bool answer;    /* else a question, to all members */
+    uint64_t round; /* the asker's number */
+    size_t n;
+    uint32_t spi_in[SYNC_ACTIVITY_MAX]; /* of an answer: in the question's order */
+    uint32_t age_ms[SYNC_ACTIVITY_MAX]; /* answers: since the last authentic packet */
+};
+
 struct sync_event {
     enum sync_event_kind kind;
     /* More events of this loop turn follow: what many events can share (JOURNAL, Updates, the
      * Announce, BARRIERs, whom to pull from) waits for the first event without `more`; FLUSH is
-     * one that does nothing else. RECORD, REPLY, FORWARDED and MOVED never wait. With `more` left
-     * false every step lets out its own. */
+     * one that does nothing else. RECORD, REPLY, FORWARDED, MOVED and ACTIVITY never wait. With
+     * `more` left false every step lets out its own. */
     bool more;
     struct sync_recovery *recovery;
     struct slice bytes;
@@ -124,6 +137,7 @@ struct sync_event {
     bool failed;
     struct sync_forward forward;
     struct sync_moved moved;
+    struct sync_activity *activity;
     bool draining, leaving; /* leaving: the last words, nobody waits for us any more */
 };
 
@@ -137,6 +151,7 @@ enum sync_effect_kind {
                          * (our own among them when the journal is what lags) */
     SYNC_FX_FORWARDED,  /* forward: an IKE datagram another node passed to us (borrowed) */
     SYNC_FX_MOVED,      /* moved: another node heard the peer of an SA of ours elsewhere */
+    SYNC_FX_ACTIVITY,   /* activity: a question or an answer of another node (borrowed) */
     SYNC_FX_MEMBER,     /* slot, state: a member's liveness changed */
     SYNC_FX_EPOCH,      /* epoch: durable; encryption may use it from now on */
 };
@@ -175,6 +190,7 @@ struct sync_effect {
     uint64_t barrier_us; /* how long the barrier took */
     struct sync_forward forward;
     struct sync_moved moved;
+    const struct sync_activity *activity;
     enum member_state state;
     uint32_t epoch;
 };

@@ -361,6 +361,9 @@ static void step(struct world *w, const struct ike_event *event)
         case IKE_ACT_FAILURE:
             REQUIRE(a->reason && strlen(a->reason) < IKE_TEXT_MAX);
             break;
+        case IKE_ACT_ASK:
+            REQUIRE(a->n_children > 0);
+            break;
         }
     }
     REQUIRE(n_commits <= 1);

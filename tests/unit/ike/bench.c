@@ -151,6 +151,10 @@ static void run(struct bench *b, const struct ike_event *event)
             commit = a->commit;
         } else if (a->kind == IKE_ACT_JOB) {
             jobs[n_jobs++] = a->job;
+        } else if (a->kind == IKE_ACT_ASK) {
+            b->asks++;
+            b->asked_children = a->n_children;
+            b->asked_us = b->now.mono_us;
         } else if (a->kind == IKE_ACT_FAILURE) {
             b->failures++;
             b->failed_tunnel = a->tunnel;
@@ -239,6 +243,16 @@ void bench_moved(struct bench *b, const struct record *child, const struct endpo
 
     b->answers_in_step = 0;
     b->run_over = true;
+    run(b, &event);
+}
+
+void bench_others_say(struct bench *b, uint64_t our_spi, uint64_t answered_us, uint64_t heard_us)
+{
+    struct ike_event event = {.kind = IKE_EV_ACTIVITY,
+                              .our_spi = our_spi,
+                              .answered_us = answered_us,
+                              .heard_us = heard_us};
+
     run(b, &event);
 }
 

@@ -22,6 +22,9 @@ struct bench {
     size_t run_n;
     bool run_over;
     unsigned answers, commits, failures;
+    unsigned asks;         /* ASKs to the other members */
+    size_t asked_children; /* of the last one */
+    uint64_t asked_us;
     char reason[IKE_TEXT_MAX];
     struct id128 failed_tunnel;
     struct record *records[512]; /* the last COMMIT's */
@@ -55,6 +58,8 @@ void bench_tick(struct bench *b, uint64_t advance_us);
 void bench_tick_step(struct bench *b, uint64_t advance_us);
 /* Some node heard the peer of this Child SA there. */
 void bench_moved(struct bench *b, const struct record *child, const struct endpoint *peer);
+/* What the other members know of an IKE SA's peer. */
+void bench_others_say(struct bench *b, uint64_t our_spi, uint64_t answered_us, uint64_t heard_us);
 void bench_commit_held(struct bench *b);
 void bench_run_held(struct bench *b);
 /* The last committed record of a kind and state, or NULL. */

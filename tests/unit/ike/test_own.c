@@ -89,6 +89,104 @@ Test(own, a_silent_peer_is_asked_repeatedly_and_then_given_up)
     cr_assert_eq(b.engine->stats.timeouts, 1);
 }
 
+/* ---- the peer may be heard elsewhere ---- */
+
+static uint64_t our_spi(void)
+{
+    return p.rec->ike.spi_r;
+}
+
+Test(own, the_other_members_are_asked_before_the_peer_is)
+{
+    b.engine->config.dpd_s = 30;
+    b.engine->config.ask_others = true;
+    bench_tick(&b, 31 * S);
+    cr_assert_eq(b.asks, 1);
+    cr_assert_eq(b.asked_children, 1);
+    cr_assert_eq(b.answer_n, 0, "the peer is not asked yet");
+    bench_others_say(&b, our_spi(), b.asked_us, b.now.mono_us - 4 * S);
+    bench_tick(&b, 25 * S);
+    cr_assert_eq(b.answer_n, 0, "it was heard 29 s ago");
+    cr_assert_eq(b.asks, 1);
+    bench_tick(&b, 2 * S);
+    cr_assert_eq(b.asks, 2);
+    bench_others_say(&b, our_spi(), b.asked_us, 0);
+    bench_tick(&b, S);
+    cr_assert(peer_asked(&p), "nobody heard it");
+}
+
+Test(own, a_member_that_does_not_answer_delays_the_check_but_little)
+{
+    b.engine->config.dpd_s = 30;
+    b.engine->config.ask_others = true;
+    bench_tick(&b, 30 * S);
+    bench_tick(&b, S);
+    cr_assert_eq(b.asks, 2, "asked again");
+    cr_assert_eq(b.answer_n, 0);
+    bench_tick(&b, S);
+    cr_assert(peer_asked(&p));
+}
+
+/* Up to the end of the last try. */
+static void exhaust_tries(void)
+{
+    b.engine->config.dpd_s = 30;
+    b.engine->config.ask_others = true;
+    bench_tick(&b, 30 * S);
+    bench_others_say(&b, our_spi(), b.asked_us, 0);
+    bench_tick(&b, S);
+    cr_assert(peer_asked(&p));
+    for (int i = 0; i < 5; i++)
+        bench_tick(&b, (1U << i) * S);
+    b.answer_n = 0;
+    b.asks = 0;
+    bench_tick(&b, 32 * S);
+    cr_assert_eq(b.asks, 1, "before it gives up");
+    cr_assert_null(bench_record(&b, RECORD_IKE, SA_DELETED));
+}
+
+Test(own, nobody_heard_a_silent_peer_so_it_is_given_up)
+{
+    exhaust_tries();
+    bench_others_say(&b, our_spi(), b.asked_us, b.now.mono_us - 90 * S);
+    bench_tick(&b, S);
+    cr_assert_not_null(bench_record(&b, RECORD_IKE, SA_DELETED));
+    cr_assert_eq(b.answer_n, 0);
+}
+
+Test(own, a_peer_that_another_member_hears_is_kept_and_asked_slowly)
+{
+    exhaust_tries();
+    for (int i = 0; i < 20; i++) {
+        bench_others_say(&b, our_spi(), b.asked_us, b.now.mono_us - 2 * S);
+        b.answer_n = 0;
+        for (int k = 0; k < 31; k++) {
+            bench_tick(&b, S);
+            bench_others_say(&b, our_spi(), 0, b.now.mono_us);
+        }
+        cr_assert_neq(b.answer_n, 0, "asked again");
+        cr_assert_null(bench_record(&b, RECORD_IKE, SA_DELETED));
+    }
+    for (int i = 0; i < 70; i++) /* then it falls silent everywhere */
+        bench_tick(&b, S);
+    cr_assert_null(bench_record(&b, RECORD_IKE, SA_DELETED), "nobody says so");
+    for (int i = 0; i < 35; i++) {
+        bench_others_say(&b, our_spi(), b.asked_us, 0);
+        bench_tick(&b, S);
+    }
+    cr_assert_not_null(bench_record(&b, RECORD_IKE, SA_DELETED));
+}
+
+Test(own, an_answer_from_before_the_last_try_ended_proves_nothing)
+{
+    exhaust_tries();
+    bench_others_say(&b, our_spi(), b.asked_us - S, 0);
+    bench_tick(&b, S / 2);
+    bench_tick(&b, S);
+    cr_assert_null(bench_record(&b, RECORD_IKE, SA_DELETED));
+    cr_assert_geq(b.asks, 2);
+}
+
 /* Three IKE SAs: p's and two more. */
 static struct peer q[2];
 

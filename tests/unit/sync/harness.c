@@ -155,6 +155,10 @@ static void on_effect(struct cluster *c, struct node *n, const struct sync_effec
         n->n_moved++;
         n->moved = fx->moved;
         break;
+    case SYNC_FX_ACTIVITY:
+        n->n_activities++;
+        n->activity = *fx->activity;
+        break;
     case SYNC_FX_MEMBER:
         n->states[fx->slot] = fx->state;
         break;

@@ -47,6 +47,8 @@ struct node {
     size_t n_forwarded;
     struct sync_moved moved; /* of the last MOVED */
     size_t n_moved;
+    struct sync_activity activity; /* of the last ACTIVITY */
+    size_t n_activities;
     size_t n_published, n_requests; /* effects */
     uint64_t last_request;
     enum member_state states[NODES_MAX + 1]; /* by slot, from MEMBER effects */

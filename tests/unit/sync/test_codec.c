@@ -462,6 +462,58 @@ Test(codec_message, a_moved_peer_comes_back_whole_or_is_refused)
     }
 }
 
+Test(codec_message, activity_comes_back_whole_or_is_refused)
+{
+    static uint32_t spis[CODEC_ACTIVITY_MAX], ages[CODEC_ACTIVITY_MAX];
+    static const struct {
+        bool answer;
+        size_t n;
+        int expected;
+    } rows[] = {{false, 1, ERR_OK},
+                {false, CODEC_ACTIVITY_MAX, ERR_OK},
+                {false, 0, ERR_INVALID}, /* asks nothing */
+                {true, 0, ERR_OK},       /* heard nothing */
+                {true, CODEC_ACTIVITY_MAX, ERR_OK}};
+
+    for (size_t i = 0; i < CODEC_ACTIVITY_MAX; i++) {
+        spis[i] = 0x400100 + (uint32_t)i;
+        ages[i] = UINT32_MAX - (uint32_t)i;
+    }
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct codec_message m = {.kind = CODEC_ACTIVITY}, back;
+        size_t n;
+
+        m.activity = (struct codec_activity){7, rows[i].answer, rows[i].n, spis, ages};
+        cr_assert_eq(codec_encode(&m, room, sizeof room, &n), ERR_OK);
+        cr_assert_eq(codec_decode((struct slice){room, n}, &back), rows[i].expected, "%zu", i);
+        if (rows[i].expected != ERR_OK)
+            continue;
+        cr_assert_eq(back.activity.round, 7u);
+        cr_assert_eq(back.activity.answer, rows[i].answer);
+        cr_assert_eq(back.activity.n, rows[i].n);
+        cr_assert_arr_eq(back.activity.spi_in, spis, rows[i].n * sizeof *spis);
+        if (rows[i].answer)
+            cr_assert_arr_eq(back.activity.age_ms, ages, rows[i].n * sizeof *ages);
+        codec_message_free(&back);
+    }
+}
+
+/* Written out: what codec_encode would not make. */
+Test(codec_message, activity_with_ages_and_spis_that_do_not_match_is_refused)
+{
+    static const uint8_t one_spi_no_age[] = {CODEC_ACTIVITY, 0x08, 1, 0x10, 1, 0x1a, 4, 0, 1, 0, 1},
+                         question_with_age[] = {CODEC_ACTIVITY, 0x08, 1, 0x1a, 4, 0, 1, 0, 1,
+                                                0x22,           1,    5},
+                         half_an_spi[] = {CODEC_ACTIVITY, 0x08, 1, 0x1a, 2, 0, 1};
+    struct codec_message back;
+
+    cr_expect_eq(codec_decode((struct slice){one_spi_no_age, sizeof one_spi_no_age}, &back),
+                 ERR_INVALID);
+    cr_expect_eq(codec_decode((struct slice){question_with_age, sizeof question_with_age}, &back),
+                 ERR_INVALID);
+    cr_expect_eq(codec_decode((struct slice){half_an_spi, sizeof half_an_spi}, &back), ERR_INVALID);
+}
+
 /* ---- what is cheap to send and dear to hold ---- */
 
 Test(codec_message, size_is_capped_before_unpacking)

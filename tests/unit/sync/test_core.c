@@ -415,6 +415,43 @@ Test(sync_core, a_forwarded_datagram_reaches_its_destination_alone)
     cluster_free(c);
 }
 
+static struct sync_activity *activity_of(bool answer, uint16_t slot)
+{
+    struct sync_activity *a = calloc(1, sizeof *a);
+
+    *a = (struct sync_activity){.slot = slot, .answer = answer, .round = 9, .n = 1};
+    a->spi_in[0] = 0x400100;
+    a->age_ms[0] = 1500;
+    return a;
+}
+
+Test(sync_core, everyone_is_asked_when_a_peer_was_heard_and_who_asked_is_answered)
+{
+    struct cluster *c = cluster_new(3);
+    struct sync_event ev = {.kind = SYNC_EV_ACTIVITY, .activity = activity_of(false, 0)};
+
+    start_all(c);
+    settle(c);
+    give(c, 1, &ev);
+    run(c, 50);
+    for (uint16_t slot = 2; slot <= 3; slot++) {
+        cr_assert_eq(at(c, slot)->n_activities, 1u);
+        cr_assert(!at(c, slot)->activity.answer);
+        cr_assert_eq(at(c, slot)->activity.slot, 1, "who asked");
+        cr_assert_eq(at(c, slot)->activity.spi_in[0], 0x400100u);
+    }
+    ev.activity = activity_of(true, 1);
+    give(c, 3, &ev);
+    run(c, 50);
+    cr_assert_eq(at(c, 1)->n_activities, 1u);
+    cr_assert(at(c, 1)->activity.answer);
+    cr_assert_eq(at(c, 1)->activity.slot, 3, "who answered");
+    cr_assert_eq(at(c, 1)->activity.round, 9u);
+    cr_assert_eq(at(c, 1)->activity.age_ms[0], 1500u);
+    cr_assert_eq(at(c, 2)->n_activities, 1u, "the answer is not for it");
+    cluster_free(c);
+}
+
 Test(sync_core, a_moved_peer_is_told_to_the_owner_alone)
 {
     struct cluster *c = cluster_new(3);

@@ -235,6 +235,8 @@ static void step(struct stage *s, const struct ike_event *event, struct now now)
         case IKE_ACT_FAILURE:
             want(s, "failure %s", a->reason);
             break;
+        case IKE_ACT_ASK: /* the stage's node is alone */
+            break;
         }
     }
 }
