@@ -111,16 +111,41 @@ wiped:
 }
 
 /* ---- the joins: both become the joined form of themselves ----
- * After join_*, `a` and `b` are equal but where content that should be equal was not. */
+ * Raised from each other, both are equal but where content that should be equal was not. Each of
+ * these says whether it changed its `x`. */
 
-static uint32_t max_u32(uint32_t a, uint32_t b)
+static bool raise_u32(uint32_t *x, uint32_t y)
 {
-    return a > b ? a : b;
+    bool less = *x < y;
+
+    if (less)
+        *x = y;
+    return less;
 }
 
-static int64_t max_i64(int64_t a, int64_t b)
+static bool raise_i64(int64_t *x, int64_t y)
 {
-    return a > b ? a : b;
+    bool less = *x < y;
+
+    if (less)
+        *x = y;
+    return less;
+}
+
+static bool raise_bool(bool *x, bool y)
+{
+    bool less = !*x && y;
+
+    *x |= y;
+    return less;
+}
+
+static bool set_state(uint8_t *x, uint8_t state)
+{
+    bool differs = *x != state;
+
+    *x = state;
+    return differs;
 }
 
 static bool child_clash(const struct child_record *a, const struct child_record *b)
@@ -154,58 +179,76 @@ static int winner_of(const struct record *a, const struct record *b)
     return order;
 }
 
-/* Raises in `r` all that only rises, from `other`. */
-static void raise_from(struct record *r, const struct record *other)
+static bool raise_ike(struct ike_record *x, const struct ike_record *y)
 {
-    if (r->kind == RECORD_IKE) {
-        struct ike_record *x = &r->ike;
-        const struct ike_record *y = &other->ike;
-        x->next_in = max_u32(x->next_in, y->next_in);
-        x->next_out = max_u32(x->next_out, y->next_out);
-        if (x->state != y->state)
-            x->state = SA_DELETED;
-        x->lineage_over |= y->lineage_over;
-        if (x->state == SA_DELETED)
-            x->not_after_ms = max_i64(x->not_after_ms, y->not_after_ms);
-    } else if (r->kind == RECORD_CHILD) {
-        struct child_record *x = &r->child;
-        const struct child_record *y = &other->child;
-        if (x->state != y->state || child_clash(x, y))
-            x->state = MUTANT(DELETE_WINS) ? SA_INSTALLED : SA_DELETED;
-        x->confirmed = MUTANT(FLAGS_RISE) ? false : x->confirmed | y->confirmed;
-        x->rekeyed |= y->rekeyed;
-        x->not_after_ms = max_i64(x->not_after_ms, y->not_after_ms);
+    bool changed = raise_u32(&x->next_in, y->next_in);
+
+    changed |= raise_u32(&x->next_out, y->next_out);
+    if (x->state != y->state)
+        changed |= set_state(&x->state, SA_DELETED);
+    changed |= raise_bool(&x->lineage_over, y->lineage_over);
+    if (x->state == SA_DELETED)
+        changed |= raise_i64(&x->not_after_ms, y->not_after_ms);
+    return changed;
+}
+
+static bool raise_child(struct child_record *x, const struct child_record *y)
+{
+    bool changed = false;
+
+    if (x->state != y->state || child_clash(x, y))
+        changed |= set_state(&x->state, MUTANT(DELETE_WINS) ? SA_INSTALLED : SA_DELETED);
+    changed |= raise_i64(&x->not_after_ms, y->not_after_ms);
+    if (x->state == SA_DELETED)
+        return changed; /* tombstones bear no flags */
+    changed |= raise_bool(&x->rekeyed, y->rekeyed);
+    if (MUTANT(FLAGS_RISE)) {
+        changed |= x->confirmed;
+        x->confirmed = false;
+        return changed;
     }
+    changed |= raise_bool(&x->confirmed, y->confirmed);
+    return changed;
+}
+
+/* Raises in `r` all that only rises, from `other`; true when that changed it. */
+static bool raise_from(struct record *r, const struct record *other)
+{
+    bool changed = false;
+
+    if (r->kind == RECORD_IKE)
+        changed = raise_ike(&r->ike, &other->ike);
+    else if (r->kind == RECORD_CHILD)
+        changed = raise_child(&r->child, &other->child);
     record_normalise(r);
+    return changed;
 }
 
 int record_join(const struct record *ours, const struct record *theirs, enum join_result *result,
                 struct record **out)
 {
-    int winner = winner_of(ours, theirs), rc = ERR_OK, like_ours = 1, like_theirs = 1, order = 0;
+    int winner = winner_of(ours, theirs), rc = ERR_OK;
     struct record *a = record_clone(ours), *b = record_clone(theirs), *joined;
+    bool a_changed, b_changed, like_ours, like_theirs;
 
     if (!a || !b) {
         rc = ERR_NOMEM;
         goto freed;
     }
-    raise_from(a, theirs);
-    raise_from(b, ours);
-    if (winner == 0) {
-        rc = content_compare(a, b, &order);
-        winner = order;
-    }
-    joined = winner >= 0 ? a : b;
-    if (rc == ERR_OK)
-        rc = content_compare(joined, ours, &like_ours);
-    if (rc == ERR_OK)
-        rc = content_compare(joined, theirs, &like_theirs);
+    a_changed = raise_from(a, theirs);
+    b_changed = raise_from(b, ours);
+    if (winner == 0)
+        rc = content_compare(a, b, &winner);
     if (rc != ERR_OK)
         goto freed;
-    *result = like_ours == 0 && like_theirs == 0 ? JOIN_SAME
-              : like_ours == 0                   ? JOIN_OURS
-              : like_theirs == 0                 ? JOIN_THEIRS
-                                                 : JOIN_BOTH;
+    /* A winner differs from the other in what made it win, however both are raised. */
+    joined = winner >= 0 ? a : b;
+    like_ours = winner >= 0 && !a_changed;
+    like_theirs = winner <= 0 && !b_changed;
+    *result = like_ours && like_theirs ? JOIN_SAME
+              : like_ours              ? JOIN_OURS
+              : like_theirs            ? JOIN_THEIRS
+                                       : JOIN_BOTH;
     if (*result == JOIN_BOTH) {
         joined->origin = ours->origin;
         joined->origin_slot = ours->origin_slot;
