@@ -26,6 +26,7 @@ enum {
     PAGE_BYTES = SYNC_PAGE_BYTES, /* of records in a pull page or an Update */
     POSITION_BYTES = 36,          /* of a vector's entry, encoded, at most */
     CANDIDATES_MAX = 4,           /* unproven incarnations remembered per member */
+    STRAYS_AT_ONCE = 256,         /* of a dead member's log, published again in one turn */
     UNSYNCED_MS = 1000,           /* lacking something for so long ends being synced */
     ENDPOINT_KEEP_MS = 86400000,  /* an endpoint record whose Child SA is unknown */
     EPOCH_RAISE_EVERY_MS = 1000,
@@ -220,6 +221,8 @@ void log_merge(struct sync_core *core, struct record *r);
 void log_update(struct sync_core *core, struct peer *from, struct codec_update *u);
 /* All of a log up to pos is applied; false when that is no news. */
 bool log_covered(struct sync_core *core, const struct log_position *pos);
+/* While nothing is lacking: what dead members left beyond our vector, into our own log. */
+void log_publish_strays(struct sync_core *core);
 void log_expire(struct sync_core *core);
 /* Our vector; *n entries, to be freed. NULL when out of memory. */
 struct log_position *log_vector(const struct sync_core *core, size_t *n);

@@ -290,6 +290,45 @@ struct log_position *log_vector(const struct sync_core *core, size_t *n)
     return v;
 }
 
+/* ---- what a dead member left half told ----
+ * A record beyond our vector of its log came in a frame after a lost one, or on a page of a pull
+ * that ended before its last. While its maker lives the gap will be filled. Once the maker is dead
+ * and no live member covers more of that log than we do, nobody would ever ask us for it: no vector
+ * shows it. So it is published again, under our own log, and the living agree without the dead. */
+
+static bool maker_lives(struct sync_core *core, const struct origin *o)
+{
+    const struct peer *p = peers_find(core, o->slot);
+
+    return p && peer_live(core, p) && id128_equal(&p->incarnation, &o->id);
+}
+
+static size_t publish_strays(struct sync_core *core, struct origin *o, size_t most)
+{
+    struct entry *e = o->last, *next;
+    size_t n = 0;
+
+    while (e->log_prev && e->log_prev->held->r->seq > o->seq)
+        e = e->log_prev;
+    for (; e && n < most; e = next) {
+        struct record *again = e->expires_ms > core->now.wall_ms ? record_clone(e->held->r) : NULL;
+        next = e->log_next;
+        n += again && originate(core, again, true);
+    }
+    return n;
+}
+
+void log_publish_strays(struct sync_core *core)
+{
+    size_t left = STRAYS_AT_ONCE;
+
+    for (size_t i = 0; left && i < table_origins(core->table); i++) {
+        struct origin *o = table_origin_at(core->table, i);
+        if (o != core->self && o->last && o->last->held->r->seq > o->seq && !maker_lives(core, o))
+            left -= publish_strays(core, o, left);
+    }
+}
+
 /* ---- the journal's ---- */
 
 /* Origins that no record names any more are forgotten at start: giving up a claim is always

@@ -353,6 +353,8 @@ void synced_step(struct sync_core *core)
             log_info("sync", "synced");
         core->synced = true;
         core->lacking_since_us = 0;
+        if (!MUTANT(STRAYS))
+            log_publish_strays(core);
         return;
     }
     if (!core->synced)

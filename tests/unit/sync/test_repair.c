@@ -183,6 +183,38 @@ Test(sync_repair, an_interrupted_pull_claims_nothing)
     cluster_free(c);
 }
 
+/* 2 alone has B, and not what 1 numbered before it; then 1 dies. 3 gets B all the same, and A when
+ * 1 returns: from its journal. */
+Test(sync_repair, what_a_dead_member_told_one_alone_reaches_all)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    at(c, 2)->deaf_to[1] = at(c, 3)->deaf_to[1] = true;
+    put(c, 1, 0, sample_ike(0xa, 5), NULL, NULL);
+    run(c, 2);
+    at(c, 2)->deaf_to[1] = false;
+    put(c, 1, 0, sample_ike(0xb, 6), NULL, NULL);
+    c->nodes[0].answers_nobody = true;
+    run(c, 2);
+    kill_node(c, 1);
+    cr_assert_not_null(sync_find_ike(at(c, 2)->core, 0xb));
+    run(c, 400);
+    cr_assert_null(sync_find_ike(at(c, 3)->core, 0xb)); /* 1 may still live */
+    run(c, 400);
+    cr_assert_not_null(sync_find_ike(at(c, 3)->core, 0xb));
+    cr_assert_null(sync_find_ike(at(c, 2)->core, 0xa));
+    cr_assert(same_digests(c));
+    at(c, 3)->deaf_to[1] = false;
+    start(c, 1);
+    settle(c);
+    run(c, 300);
+    cr_assert_not_null(sync_find_ike(at(c, 3)->core, 0xa));
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
 Test(sync_repair, a_healed_partition_has_both_sides)
 {
     struct cluster *c = cluster_new(4);
