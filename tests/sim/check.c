@@ -159,12 +159,8 @@ static void check_child(struct sim *s, struct member *m, const struct record *r,
     if (r->child.state == SA_DELETED && !f->deleted && !fact_expired(s, f->not_after_ms) &&
         !lineage_may_have_ended(s, f->lineage))
         sim_fail(s, "I6: member %d deleted Child SA %d, which nobody asked for", m->index, fact);
-    if (held->state == 0)
-        held->since_us = s->now.mono_us;
-    if (held->state != SA_DELETED && r->child.state == SA_DELETED) {
-        held->deleted_us = s->now.mono_us;
+    if (held->state != SA_DELETED && r->child.state == SA_DELETED)
         check_break(s, m, fact);
-    }
     held->state = r->child.state;
     held->confirmed = r->child.confirmed;
     held->rekeyed = r->child.rekeyed;
@@ -274,18 +270,20 @@ static void note_answer(struct sim *s, struct member *m, const struct waiting *w
 {
     for (size_t i = 0; i < w->n_forms; i++) {
         struct child_fact *f = &s->children[w->forms[i].fact];
-        if (w->forms[i].kind != RECORD_CHILD)
+        bool buried = w->forms[i].state == SA_DELETED;
+        uint32_t *by = buried ? f->buried_by : f->acked_by;
+        if (w->forms[i].kind != RECORD_CHILD || (buried && timed_out))
             continue;
-        if (w->forms[i].state == SA_DELETED) {
-            f->gone |= !timed_out;
-            continue;
-        }
-        f->answered = true;
-        f->at_risk = !on_disk(s, m, &w->forms[i]);
         for (size_t k = 0; !timed_out && k < s->n; k++)
             if (waits_for(m, &s->members[k]))
-                f->acked_by[k] = s->members[k].life;
-        f->acked_by[m->index] = m->life;
+                by[k] = s->members[k].life;
+        by[m->index] = m->life;
+        if (buried) {
+            f->burier = m->index;
+            continue;
+        }
+        f->answerer = m->index;
+        f->at_risk = !on_disk(s, m, &w->forms[i]);
     }
 }
 
@@ -313,6 +311,14 @@ void check_answer(struct sim *s, struct member *m, const struct waiting *w,
 }
 
 /* ---- I2: everywhere within T ---- */
+
+/* At once at its maker, whatever else is known there. */
+void check_own(struct sim *s, const struct member *m, const struct waiting *w)
+{
+    for (size_t i = 0; i < w->n_forms; i++)
+        if (!covers(m, &w->forms[i]) && !form_expired(s, &w->forms[i]))
+            sim_fail(s, "I2: member %d makes and lacks %s", m->index, differs(m, &w->forms[i]));
+}
 
 void check_put(struct sim *s, struct member *m, const struct waiting *w)
 {
@@ -349,6 +355,18 @@ void check_due(struct sim *s, struct member *m, uint64_t id)
 
 /* ---- every step ---- */
 
+/* The member's vector covers this form now. */
+static void note_known(const struct sim *s, struct member *m, const struct form *f)
+{
+    bool child = f->kind == RECORD_CHILD;
+    uint64_t *gone_us = child ? &m->children[f->fact].gone_us : &m->ikes[f->fact].gone_us;
+
+    if (child && m->children[f->fact].known_us == 0)
+        m->children[f->fact].known_us = s->now.mono_us;
+    if (f->state == SA_DELETED && *gone_us == 0)
+        *gone_us = s->now.mono_us;
+}
+
 /* The vector is the ack: it never covers what is not installed. */
 static void check_vector(struct sim *s, struct member *m)
 {
@@ -373,33 +391,42 @@ static void check_vector(struct sim *s, struct member *m)
             if (!covers(m, f) && !form_expired(s, f))
                 sim_fail(s, "I1: member %d claims number %" PRIu64 " of life %zu, yet lacks %s",
                          m->index, *done + 1, life - s->lives + 1, differs(m, f));
+            note_known(s, m, f);
         }
     }
 }
 
-/* Synced: all that a live member had before we started is here. */
-static void check_synced(struct sim *s, struct member *m)
+/* Synced: all that a live member's vector covered before we started is here. What it holds beyond
+ * its vector is not promised yet: it was never acknowledged, and becomes part of a vector when its
+ * maker fills the gap or a living holder publishes it again (check_agreed sees to that). The
+ * tombstones that a lineage's end entails come with that end. */
+static void check_synced_with(struct sim *s, const struct member *m, const struct member *o)
 {
     uint64_t started_us = s->lives[m->life - 1].started_us;
 
-    for (size_t i = 0; i < s->n; i++) {
-        const struct member *o = &s->members[i];
-        if (!waits_for(m, o))
+    for (size_t k = 0; k < s->n_children; k++) {
+        const struct held_child *theirs = &o->children[k], *ours = &m->children[k];
+        if (fact_expired(s, s->children[k].not_after_ms))
             continue;
-        for (size_t k = 0; k < s->n_children; k++) {
-            const struct held_child *theirs = &o->children[k];
-            if (fact_expired(s, s->children[k].not_after_ms))
-                continue;
-            if (theirs->state && theirs->since_us < started_us && m->children[k].state == 0)
-                sim_fail(s,
-                         "I10: member %d says it is synced, and lacks Child SA %zu of member %zu",
-                         m->index, k, i);
-            if (theirs->state == SA_DELETED && theirs->deleted_us < started_us &&
-                m->children[k].state == SA_INSTALLED)
-                sim_fail(s, "I3: member %d says it is synced, and has Child SA %zu, deleted at %zu",
-                         m->index, k, i);
-        }
+        if (theirs->known_us && theirs->known_us < started_us && ours->state == 0)
+            sim_fail(s, "I10: member %d says it is synced, and lacks Child SA %zu of member %d",
+                     m->index, k, o->index);
+        if (theirs->gone_us && theirs->gone_us < started_us && ours->state == SA_INSTALLED)
+            sim_fail(s, "I3: member %d says it is synced, and has Child SA %zu, deleted at %d",
+                     m->index, k, o->index);
     }
+    for (size_t k = 0; k < s->n_ikes; k++)
+        if (o->ikes[k].gone_us && o->ikes[k].gone_us < started_us &&
+            m->ikes[k].state != SA_DELETED && !fact_expired(s, s->ikes[k].not_after_ms))
+            sim_fail(s, "I3: member %d says it is synced, and misses the end of IKE SA %zu at %d",
+                     m->index, k, o->index);
+}
+
+static void check_synced(struct sim *s, struct member *m)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (waits_for(m, &s->members[i]))
+            check_synced_with(s, m, &s->members[i]);
 }
 
 static void check_bounds(struct sim *s, const struct member *m)
@@ -464,6 +491,8 @@ void check_epoch(struct sim *s, struct member *m, uint32_t epoch)
 
 static const char *restless(struct sim *s, struct member *m)
 {
+    if (m->gone)
+        return NULL;
     if (!m->core)
         return "is down";
     if (!sync_is_synced(m->core))
@@ -471,8 +500,8 @@ static const char *restless(struct sim *s, struct member *m)
     if (m->epoch == 0)
         return "has no epoch";
     for (size_t i = 0; i < s->n; i++)
-        if (!sync_member_live(m->core, s->members[i].slot))
-            return "does not hear all";
+        if (sync_member_live(m->core, s->members[i].slot) == s->members[i].gone)
+            return "does not hear just the living";
     if (m->core->n_barriers)
         return "has barriers waiting";
     if (!m->resume_begun)
@@ -490,18 +519,32 @@ static const char *restless(struct sim *s, struct member *m)
     return NULL;
 }
 
+static struct member *a_living(struct sim *s)
+{
+    struct member *m = s->members;
+
+    while (m->gone)
+        m++;
+    return m;
+}
+
 bool check_agreed(struct sim *s)
 {
     uint8_t first[32], other[32];
+    const struct member *one = a_living(s);
 
     for (size_t i = 0; i < s->n_routers; i++)
         if (s->routers[i].waiting)
             return false;
-    for (size_t i = 0; i < s->n; i++) {
+    for (size_t i = 0; i < s->n; i++)
         if (restless(s, &s->members[i]))
             return false;
-        sync_digest(s->members[i].core, i ? other : first);
-        if (i && memcmp(first, other, sizeof first) != 0)
+    sync_digest(one->core, first);
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->members[i].gone)
+            continue;
+        sync_digest(s->members[i].core, other);
+        if (memcmp(first, other, sizeof first) != 0)
             return false;
     }
     return true;
@@ -532,21 +575,38 @@ void check_why_not(struct sim *s)
         if (why)
             sim_fail(s, "I8: member %zu %s %d ms after the heal", i, why, LIVENESS_MS);
     }
-    for (size_t i = 1; i < s->n; i++)
-        fail_different(s, &s->members[0], &s->members[i]);
+    for (size_t i = 0; i < s->n; i++)
+        if (!s->members[i].gone)
+            fail_different(s, a_living(s), &s->members[i]);
     sim_fail(s, "I8: digests differ, or a router waits, %d ms after the heal", LIVENESS_MS);
+}
+
+/* What was answered outlives the death of whoever answered, if one that the barrier waited for has
+ * lived on: those acknowledge before their own disks have it. */
+static bool outlives(const struct sim *s, int answerer, const uint32_t *by)
+{
+    if (answerer < 0)
+        return false;
+    for (size_t i = 0; i < s->n; i++)
+        if (by[i] && !s->members[i].gone && ((int)i == answerer || by[i] == s->members[i].life))
+            return true;
+    return false;
 }
 
 static void check_end_child(struct sim *s, size_t k)
 {
     const struct child_fact *f = &s->children[k];
     bool must = f->accepted && !f->at_risk && !f->deleted &&
-                !lineage_may_have_ended(s, f->lineage) && !fact_expired(s, f->not_after_ms);
+                outlives(s, f->answerer, f->acked_by) && !lineage_may_have_ended(s, f->lineage) &&
+                !fact_expired(s, f->not_after_ms);
+    bool must_not = outlives(s, f->burier, f->buried_by);
 
     for (size_t i = 0; i < s->n; i++) {
+        if (s->members[i].gone)
+            continue;
         if (must && s->members[i].children[k].state != SA_INSTALLED)
             sim_fail(s, "I6: Child SA %zu, which the router accepted, is lost at member %zu", k, i);
-        if (f->gone && s->members[i].children[k].state == SA_INSTALLED)
+        if (must_not && s->members[i].children[k].state == SA_INSTALLED)
             sim_fail(s, "I3: Child SA %zu, whose deletion was answered, is back at member %zu", k,
                      i);
     }
@@ -554,7 +614,7 @@ static void check_end_child(struct sim *s, size_t k)
 
 static void check_end_ike(struct sim *s, size_t k)
 {
-    const struct held_ike *held = &s->members[0].ikes[k];
+    const struct held_ike *held = &a_living(s)->ikes[k];
     int speakers = 0;
 
     for (size_t i = 0; i < s->n; i++)
@@ -563,7 +623,7 @@ static void check_end_ike(struct sim *s, size_t k)
         return;
     if (speakers > 1)
         sim_fail(s, "I6: %d members speak for IKE SA %zu in the end", speakers, k);
-    if (held->state == SA_INSTALLED && speakers == 0)
+    if (held->state == SA_INSTALLED && speakers == 0 && !member_gone(s, held->term.slot))
         sim_fail(s, "I6: nobody speaks for IKE SA %zu in the end", k);
 }
 

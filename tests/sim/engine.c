@@ -119,12 +119,12 @@ static void note_deleted(struct sim *s, const struct record *r, int fact)
 static void put(struct sim *s, struct member *m, struct group *g, const struct waiting *w)
 {
     struct sync_event ev = {.kind = SYNC_EV_PUT, .group = g->r, .n_group = g->n};
-    struct waiting held = {0};
+    struct waiting held = {.put_us = s->now.mono_us};
 
     if (w) {
         held = *w;
-        held.barrier = ev.barrier = ++m->last_barrier;
         held.put_us = s->now.mono_us;
+        held.barrier = ev.barrier = ++m->last_barrier;
         m->waiting = sim_grow(m->waiting, m->n_waiting, &m->cap_waiting, sizeof *m->waiting);
     }
     for (size_t i = 0; i < g->n; i++) {
@@ -132,11 +132,11 @@ static void put(struct sim *s, struct member *m, struct group *g, const struct w
         note_deleted(s, g->r[i], fact);
         held.forms[held.n_forms++] = form_of(g->r[i], fact);
     }
-    if (w) {
+    if (w)
         m->waiting[m->n_waiting++] = held;
-        check_put(s, m, &held);
-    }
+    check_put(s, m, &held);
     member_step(s, m, &ev);
+    check_own(s, m, &held);
 }
 
 /* ---- making SAs ---- */
@@ -177,7 +177,11 @@ static struct record *new_child(struct sim *s, struct member *m, int ike, int re
     struct child_fact *f = &s->children[i];
     struct record *r;
 
-    *f = (struct child_fact){.ike = ike, .lineage = s->ikes[ike].lineage, .replaces = replaces};
+    *f = (struct child_fact){.ike = ike,
+                             .lineage = s->ikes[ike].lineage,
+                             .replaces = replaces,
+                             .answerer = -1,
+                             .burier = -1};
     do
         f->spi_in = (uint32_t)m->slot << 22 | below(s, 1 << 22);
     while (sync_find_child(m->core, f->spi_in) || fact_child(s, f->spi_in) != i);
@@ -459,8 +463,9 @@ static void forward(struct sim *s, struct member *m, uint16_t slot, const struct
 static bool may_adopt(struct sim *s, const struct member *m, const struct record *r,
                       const struct ask *ask)
 {
-    return m->epoch && sync_is_synced(m->core) && !m->draining && !s->healed &&
-           r->ike.state == SA_INSTALLED && ask->message_id + 1 >= r->ike.next_in;
+    return m->epoch && sync_is_synced(m->core) && !m->draining &&
+           (!s->healed || member_gone(s, r->ike.term.slot)) && r->ike.state == SA_INSTALLED &&
+           ask->message_id + 1 >= r->ike.next_in;
 }
 
 void engine_datagram(struct sim *s, struct member *m, const struct ask *ask, bool forwarded)

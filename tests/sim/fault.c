@@ -14,10 +14,11 @@ enum fault {
     FAULT_NOISE,  /* links become lossy, late, doubling */
     FAULT_DOUBLE, /* crash of one within the restart of another */
     FAULT_BLINK,  /* a pair is cut for a moment: one frame or two are lost */
+    FAULT_FADE,   /* one hears nobody, half of what it says is lost, and then it dies */
     FAULTS,
 };
 
-enum { MEND_LINKS = 1, MEND_SLOW, MEND_FULL };
+enum { MEND_LINKS = 1, MEND_SLOW, MEND_FULL, END_FADE };
 
 static void set_noise(struct sim *s, bool noisy)
 {
@@ -44,6 +45,7 @@ void fault_plan(struct sim *s)
     p->kinds |= 1U << below(s, FAULTS);
     p->kinds &= (1U << FAULTS) - 1;
     p->ordered = chance(s, 400);
+    p->n_gone = chance(s, 300) ? between(s, 1, 2) : 0;
     for (size_t i = 0; i < MEMBERS_MAX; i++)
         for (size_t k = 0; k < MEMBERS_MAX; k++)
             s->links[i][k] = (struct link){.delay_us = between(s, 50, 2000),
@@ -65,6 +67,50 @@ static void crash(struct sim *s, struct member *m)
     member_crash(s, m);
     sim_at(s, s->now.mono_us + between(s, 5, chance(s, 300) ? 2500 : 300) * 1000ULL,
            (struct event){.kind = EV_START, .b = (uint8_t)m->index});
+}
+
+/* Most of the members stay. */
+static bool may_go(const struct sim *s)
+{
+    uint32_t gone = 0;
+
+    for (size_t i = 0; i < s->n; i++)
+        gone += s->members[i].gone;
+    return gone < s->plan.n_gone && 2 * (gone + 1) < s->n;
+}
+
+static void lose(struct sim *s, struct member *m)
+{
+    member_crash(s, m);
+    m->gone = true;
+    sim_note(s, "-- %d is gone", m->index);
+}
+
+static void fade(struct sim *s, struct member *m)
+{
+    if (!m->core)
+        return;
+    sim_note(s, "-- %d fades", m->index);
+    for (int i = 0; i < (int)s->n; i++)
+        if (i != m->index) {
+            net_cut(s, i, m->index, true);
+            s->links[m->index][i].lose = 500;
+        }
+    sim_at(
+        s, s->now.mono_us + between(s, 100, 1200) * 1000ULL,
+        (struct event){.kind = EV_MEND, .b = (uint8_t)m->index, .life = m->life, .id = END_FADE});
+}
+
+static void end_fade(struct sim *s, struct member *m)
+{
+    for (int i = 0; i < (int)s->n; i++) {
+        s->links[m->index][i].lose = below(s, 20);
+        net_cut(s, i, m->index, false);
+    }
+    if (may_go(s))
+        lose(s, m);
+    else
+        crash(s, m);
 }
 
 static void drain(struct sim *s, struct member *m)
@@ -134,6 +180,9 @@ static void strike(struct sim *s, enum fault f)
     case FAULT_BLINK:
         cut_pair(s, chance(s, 500), between(s, 1, 30));
         break;
+    case FAULT_FADE:
+        fade(s, m);
+        break;
     case FAULT_DISK_SLOW:
         sim_note(s, "-- disk of %d is slow", m->index);
         m->disk.slow_us = between(s, 10000, 600000);
@@ -180,19 +229,23 @@ void fault_mend(struct sim *s, int member, uint64_t what)
         s->members[member].disk.slow_us = 0;
     else if (what == MEND_FULL)
         s->members[member].disk.failing = false;
+    else if (what == END_FADE && !s->healed)
+        end_fade(s, &s->members[member]);
 }
 
 void fault_heal(struct sim *s)
 {
     mend_links(s);
     set_noise(s, false);
+    while (may_go(s)) /* with the end of the trouble */
+        lose(s, &s->members[below(s, (uint32_t)s->n)]);
     for (size_t i = 0; i < s->n; i++) {
         struct member *m = &s->members[i];
         m->disk.slow_us = 0;
         m->disk.failing = false;
         if (m->core && m->draining)
             member_stop(s, m);
-        if (!m->core)
+        if (!m->core && !m->gone)
             member_start(s, m);
     }
 }

@@ -5,6 +5,7 @@
  *   sim --seed N [--trace]         one, told step by step
  *   sim --hash ...                 a line per seed with the hash of its trace
  *   sim --keep-going ...           goes on after a failure
+ *   sim --without NAME ...         with that guard of sync/mutant.def switched off
  *   sim --mutants                  the gate: with any one guard of sync/mutant.def switched off,
  *                                  some seed below 10,000 fails */
 #include <stdio.h>
@@ -125,16 +126,27 @@ static bool caught(enum mutant which, const char *name, const char *text, struct
     return failed;
 }
 
-static int gate(struct sim *s)
-{
-    static const struct {
-        const char *name, *text;
-    } guards[] = {
+static const struct {
+    const char *name, *text;
+} guards[] = {
 #define GUARD(name, text) {#name, text},
 #define GRANT_GUARD(name, text) /* the last ones; tests/sim/grants looks after them */
 #include "sync/mutant.def"
 #undef GUARD
-    };
+};
+
+static bool switch_off(const char *name)
+{
+    for (size_t i = 0; i < sizeof guards / sizeof *guards; i++)
+        if (strcmp(guards[i].name, name) == 0) {
+            mutant_on = (enum mutant)(i + 1);
+            return true;
+        }
+    return false;
+}
+
+static int gate(struct sim *s)
+{
     int survivors = 0;
 
     for (size_t i = 0; i < sizeof guards / sizeof *guards; i++)
@@ -146,7 +158,7 @@ static int gate(struct sim *s)
 static int usage(void)
 {
     fprintf(stderr, "usage: sim [--seeds A-B | --seed N] [--time S] [--trace] [--hash] "
-                    "[--keep-going] | sim --mutants\n");
+                    "[--keep-going] [--without GUARD] | sim --mutants\n");
     return 2;
 }
 
@@ -163,6 +175,10 @@ static bool parse(int argc, char **argv, struct options *o)
             o->mutants = true;
         } else if (strcmp(argv[i], "--keep-going") == 0) {
             o->keep_going = true;
+        } else if (strcmp(argv[i], "--without") == 0) {
+            if (!switch_off(value))
+                return false;
+            i++;
         } else if (strcmp(argv[i], "--seed") == 0) {
             o->first = o->last = strtoull(value, &end, 10);
             i++;

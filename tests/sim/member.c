@@ -32,6 +32,11 @@ bool member_runs(const struct sim *s, const struct member *m)
     return m->core && m->paused_until_us <= s->now.mono_us;
 }
 
+bool member_gone(const struct sim *s, uint16_t slot)
+{
+    return s->members[(slot - 1) / 7].gone;
+}
+
 /* ---- effects ---- */
 
 static void on_record(struct sim *s, struct member *m, const struct record *r)
@@ -151,7 +156,7 @@ void member_start(struct sim *s, struct member *m)
     struct sync_recovery recovery;
     struct sync_event ev = {.kind = SYNC_EV_RECOVERED, .recovery = &recovery};
 
-    if (m->core || s->n_lives == LIVES_MAX)
+    if (m->core || m->gone || s->n_lives == LIVES_MAX)
         return;
     forget(m);
     m->core = sync_new(&config, &rng, member_now(s, m));

@@ -24,6 +24,14 @@ static struct packet *packet_of(struct slice bytes)
     return p;
 }
 
+/* The tag at a frame's end stands for all of it. */
+static void mix_frame(struct sim *s, struct slice bytes)
+{
+    size_t n = bytes.n < 16 ? bytes.n : 16;
+
+    mix_in(s, bytes.p + bytes.n - n, n);
+}
+
 static uint64_t arrival(struct sim *s, struct link *l, bool in_order)
 {
     uint64_t at = s->now.mono_us + l->delay_us + below(s, l->jitter_us + 1);
@@ -40,7 +48,7 @@ void net_publish(struct sim *s, struct member *from, struct slice bytes)
 {
     struct packet *p = packet_of(bytes);
 
-    mix_in(s, bytes.p, bytes.n);
+    mix_frame(s, bytes);
     s->totals.frames++;
     for (size_t i = 0; i < s->n; i++) {
         struct link *l = &s->links[from->index][i];
@@ -97,7 +105,7 @@ void net_request(struct sim *s, struct member *from, const struct sync_effect *f
                                          .life = from->life,
                                          .id = fx->request};
     token = ++s->n_calls;
-    mix_in(s, fx->bytes.p, fx->bytes.n);
+    mix_frame(s, fx->bytes);
     sim_at(s, arrival(s, &s->links[from->index][to->index], false),
            (struct event){.kind = EV_REQUEST,
                           .a = (uint8_t)from->index,
@@ -110,7 +118,7 @@ void net_reply(struct sim *s, struct member *from, uint64_t token, struct slice 
 {
     const struct call *c = &s->calls[token - 1];
 
-    mix_in(s, bytes.p, bytes.n);
+    mix_frame(s, bytes);
     if (!net_joined(s, c->asker, c->answerer)) {
         fail_call(s, token, TIMEOUT_US);
         return;

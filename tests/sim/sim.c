@@ -256,6 +256,8 @@ static void run_until(struct sim *s, uint64_t until_us)
 
 /* ---- a history ---- */
 
+uint64_t sim_messages;
+
 static void found_cluster(struct sim *s)
 {
     s->n = between(s, MEMBERS_MIN, chance(s, 800) ? 4 : MEMBERS_MAX);
@@ -293,6 +295,7 @@ void sim_play(struct sim *s, uint64_t seed)
     s->seed = seed;
     s->random = seed * UINT64_C(0xd1342543de82ef95) + 1;
     s->trace = UINT64_C(0xcbf29ce484222325);
+    sim_messages = 0;
     s->now = (struct now){1000000, SAMPLE_NOW_MS + 1000};
     fault_plan(s);
     found_cluster(s);

@@ -10,8 +10,9 @@
  * whom, and what every member really holds. check.c compares the two at every step. Each check
  * bears the number of the invariant in DESIGN (I1 to I11).
  *
- * A history has two parts: trouble, then everything heals and the cluster has LIVENESS_MS to
- * agree. Members and facts are named by small numbers; -1 is none. */
+ * A history has two parts: trouble, then everything heals, but for members that are gone for good,
+ * and the cluster has LIVENESS_MS to agree. Members and facts are named by small numbers; -1 is
+ * none. */
 #ifndef TESTS_SIM_H
 #define TESTS_SIM_H
 
@@ -119,12 +120,13 @@ struct child_fact {
     int lineage;
     int replaces; /* child, or -1 */
     int64_t not_after_ms;
-    bool answered;                  /* its answer left */
-    bool accepted;                  /* ... and arrived */
-    bool at_risk;                   /* it left by time-out before our disk had the record */
-    bool deleted;                   /* a tombstone was put somewhere */
-    bool gone;                      /* its deletion was answered past a full barrier */
-    uint32_t acked_by[MEMBERS_MAX]; /* lives that the barrier of its answer waited for */
+    bool accepted; /* its answer arrived */
+    bool at_risk;  /* it left by time-out before our disk had the record */
+    bool deleted;  /* a tombstone was put somewhere */
+    /* By member, 0: none. Lives that the barriers of the answers waited for: that it was made; that
+     * it was deleted, if no time-out ended that barrier. The answering member has it on disk. */
+    uint32_t acked_by[MEMBERS_MAX], buried_by[MEMBERS_MAX];
+    int answerer, burier; /* members; -1: none */
 };
 
 struct form { /* what a log entry says of a fact */
@@ -163,7 +165,9 @@ struct disk {
 struct held_child {
     uint8_t state;
     bool confirmed, rekeyed;
-    uint64_t since_us, deleted_us; /* first held so in this life */
+    /* Since when this life's vector covers that it was made, that it was deleted; 0: it does not.
+     * From then on whoever is synced with us knows it. */
+    uint64_t known_us, gone_us;
 };
 
 struct held_ike {
@@ -176,6 +180,7 @@ struct held_ike {
     } terms[TERMS_MAX];
     size_t n_terms;
     uint64_t term_us; /* when the present term came */
+    uint64_t gone_us; /* as in held_child */
 };
 
 struct spoken { /* an IKE SA that this member's engine speaks for */
@@ -207,6 +212,7 @@ struct member {
     uint64_t paused_until_us;
     uint64_t steady_us; /* up and running since */
     bool draining, flush_due, was_synced, ready;
+    bool gone; /* it never comes back: the others agree without it */
     struct disk disk;
     uint32_t epoch;
     struct held_child children[CHILDREN_MAX];
@@ -263,6 +269,7 @@ struct plan {                      /* what this seed's history is made of */
     uint32_t lifetime_ms; /* of SAs */
     uint32_t kinds;       /* bits of enum fault */
     bool ordered;         /* frames of a pair keep their order, as over TCP */
+    uint32_t n_gone;      /* members that stay dead when all heals */
 };
 
 struct totals {
@@ -300,6 +307,7 @@ struct sim {
 };
 
 /* ---- sim.c ---- */
+extern uint64_t sim_messages; /* of this history, where fast.c keeps them */
 /* Plays a seed from beginning to end. */
 void sim_play(struct sim *s, uint64_t seed);
 void sim_clear(struct sim *s);
@@ -338,6 +346,7 @@ void member_pause(struct sim *s, struct member *m, uint32_t ms);
 struct now member_now(const struct sim *s, const struct member *m);
 struct member *member_of_slot(struct sim *s, uint16_t slot);
 bool member_runs(const struct sim *s, const struct member *m);
+bool member_gone(const struct sim *s, uint16_t slot);
 
 /* ---- engine.c: what node and ike do at a member ---- */
 void engine_datagram(struct sim *s, struct member *m, const struct ask *ask, bool forwarded);
@@ -377,6 +386,7 @@ void check_step(struct sim *s, struct member *m);
 void check_recovered(struct sim *s, struct member *m);
 void check_epoch(struct sim *s, struct member *m, uint32_t epoch);
 void check_put(struct sim *s, struct member *m, const struct waiting *w);
+void check_own(struct sim *s, const struct member *m, const struct waiting *w);
 void check_due(struct sim *s, struct member *m, uint64_t id);
 bool check_agreed(struct sim *s); /* nothing left to do? */
 void check_end(struct sim *s);
