@@ -144,6 +144,22 @@ static bool was_derived(const struct entry *ours, const struct record *theirs)
             !id128_equal(&ours->held->r->origin, &theirs->origin));
 }
 
+static bool is_beyond_vector(const struct sync_core *core, const struct entry *e)
+{
+    return e->origin != core->self && e->held->r->seq > e->origin->seq;
+}
+
+/* Publishes what is here again, under our own log. What wins a join and is beyond our vector would
+ * win it unseen: the other's author takes our ack for agreement, and might speak in a term that is
+ * overtaken here. */
+static void show(struct sync_core *core, struct entry *e)
+{
+    struct record *again = record_clone(e->held->r);
+
+    if (again)
+        (void)originate(core, again, true);
+}
+
 /* Joins `theirs` (taken) with what is here. The result, when it is not ours already, is put
  * under `theirs`' own position, or under a new one of ours if `own` or if it is a third. */
 static void join_in(struct sync_core *core, struct record *theirs, bool own, bool *group_start)
@@ -167,8 +183,12 @@ static void join_in(struct sync_core *core, struct record *theirs, bool own, boo
         return;
     }
     switch (result) {
-    case JOIN_SAME:
     case JOIN_OURS:
+        if (!own && is_beyond_vector(core, e) && !MUTANT(SHOW))
+            show(core, e);
+        record_free(theirs);
+        return;
+    case JOIN_SAME:
         record_free(theirs);
         return;
     case JOIN_THEIRS:
@@ -311,9 +331,11 @@ static size_t publish_strays(struct sync_core *core, struct origin *o, size_t mo
     while (e->log_prev && e->log_prev->held->r->seq > o->seq)
         e = e->log_prev;
     for (; e && n < most; e = next) {
-        struct record *again = e->expires_ms > core->now.wall_ms ? record_clone(e->held->r) : NULL;
         next = e->log_next;
-        n += again && originate(core, again, true);
+        if (e->expires_ms <= core->now.wall_ms)
+            continue;
+        show(core, e);
+        n++;
     }
     return n;
 }

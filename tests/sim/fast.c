@@ -318,6 +318,12 @@ static void own(struct codec_message *m, uint64_t *sum)
         r->vector = copy_vector(r->vector, r->n_vector, sum);
         break;
     }
+    case CODEC_ACTIVITY: {
+        struct codec_activity *a = &m->activity;
+        a->spi_in = copy_of(a->spi_in, a->n * sizeof *a->spi_in);
+        a->age_ms = copy_of(a->age_ms, a->age_ms ? a->n * sizeof *a->age_ms : 0);
+        break;
+    }
     case CODEC_MOVED:
         break;
     }

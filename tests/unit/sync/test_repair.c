@@ -196,7 +196,7 @@ Test(sync_repair, what_a_dead_member_told_one_alone_reaches_all)
     run(c, 2);
     at(c, 2)->deaf_to[1] = false;
     put(c, 1, 0, sample_ike(0xb, 6), NULL, NULL);
-    c->nodes[0].answers_nobody = true;
+    at(c, 1)->answers_nobody = true;
     run(c, 2);
     kill_node(c, 1);
     cr_assert_not_null(sync_find_ike(at(c, 2)->core, 0xb));
@@ -212,6 +212,32 @@ Test(sync_repair, what_a_dead_member_told_one_alone_reaches_all)
     run(c, 300);
     cr_assert_not_null(sync_find_ike(at(c, 3)->core, 0xa));
     cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
+/* 2 knows a higher term that no vector shows, since what its dead author numbered before is lost.
+ * 3 must not take 2's ack for agreement with its own term. */
+Test(sync_repair, a_term_beyond_the_vector_overtakes_who_does_not_know_it)
+{
+    struct cluster *c = cluster_new(3);
+    struct record *high = sample_ike(0xb, 6), *low = sample_ike(0xb, 6);
+
+    high->ike.term = (struct term){.number = 9, .slot = 1};
+    low->ike.term = (struct term){.number = 8, .slot = 3};
+    start_all(c);
+    settle(c);
+    at(c, 2)->deaf_to[1] = at(c, 3)->deaf_to[1] = true;
+    put(c, 1, 0, sample_ike(0xa, 5), NULL, NULL);
+    run(c, 2);
+    at(c, 2)->deaf_to[1] = false;
+    put(c, 1, 0, high, NULL, NULL);
+    at(c, 1)->answers_nobody = true;
+    run(c, 2);
+    kill_node(c, 1);
+    put(c, 3, 7, low, NULL, NULL);
+    run(c, 20); /* 1 may still live for all they know */
+    cr_assert_eq(sync_find_ike(at(c, 3)->core, 0xb)->ike.term.number, 9u);
+    cr_assert(barrier_of(at(c, 3), 7) && barrier_of(at(c, 3), 7)->superseded);
     cluster_free(c);
 }
 
