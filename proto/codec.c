@@ -180,6 +180,7 @@ static Pb__Heard **heard_to_pb(struct arena *a, const struct codec_heard *h, siz
         pb->incarnation = pb_bytes(h[i].incarnation.b, ID_BYTES);
         pb->age_ms = h[i].age_ms;
         pb->believed = h[i].believed;
+        pb->number = h[i].number;
         out[i] = pb;
     }
     return out;
@@ -240,6 +241,7 @@ static int heard_from_pb(const Pb__Announce *pb, struct codec_announce *m)
         h->slot = (uint16_t)pb->heard[i]->slot;
         h->age_ms = pb->heard[i]->age_ms;
         h->believed = pb->heard[i]->believed;
+        h->number = pb->heard[i]->number;
     }
     m->n_heard = pb->n_heard;
     return ERR_OK;
@@ -388,6 +390,7 @@ static ProtobufCMessage *pull_request_to_pb(struct arena *a, const struct codec_
     pb->nonce = m->nonce;
     pb->snapshot = m->snapshot;
     pb->cursor = m->cursor;
+    pb->heard = m->heard;
     pb->n_vector = m->n_vector;
     pb->vector = positions_to_pb(a, m->vector, m->n_vector);
     return pb->vector ? &pb->base : NULL;
@@ -400,6 +403,7 @@ static int pull_request_from_pb(const Pb__PullRequest *pb, struct codec_pull_req
     m->nonce = pb->nonce;
     m->snapshot = pb->snapshot;
     m->cursor = pb->cursor;
+    m->heard = pb->heard;
     return positions_from_pb(pb->vector, pb->n_vector, &m->vector, &m->n_vector);
 }
 

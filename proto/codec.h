@@ -66,6 +66,7 @@ struct codec_heard {
     uint32_t age_ms; /* since its last frame */
     uint16_t slot;
     bool believed;
+    uint64_t number; /* the highest of its frames heard: this was said after it was made */
 };
 
 struct codec_epoch {
@@ -117,6 +118,7 @@ struct codec_pull_request {
     uint64_t cursor;
     struct log_position *vector;
     size_t n_vector;
+    uint64_t heard; /* the highest frame number heard of whom it asks */
 };
 
 struct codec_pull_reply {

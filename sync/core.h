@@ -26,6 +26,7 @@ enum {
     PAGE_BYTES = SYNC_PAGE_BYTES, /* of records in a pull page or an Update */
     POSITION_BYTES = 36,          /* of a vector's entry, encoded, at most */
     CANDIDATES_MAX = 4,           /* unproven incarnations remembered per member */
+    RETIRED_MAX = 4,              /* incarnations remembered that were believed before */
     STRAYS_AT_ONCE = 256,         /* of a dead member's log, published again in one turn */
     UNSYNCED_MS = 1000,           /* lacking something for so long ends being synced */
     ENDPOINT_KEEP_MS = 86400000,  /* an endpoint record whose Child SA is unknown */
@@ -37,6 +38,7 @@ enum {
 struct candidate {
     struct id128 incarnation;
     uint64_t heard_us;
+    uint64_t number; /* the highest of its frames */
 };
 
 /* An incarnation that was believed before the present one. */
@@ -68,8 +70,9 @@ struct peer {
     struct frame_window windows[3]; /* by channel - 1 */
     struct candidate candidates[CANDIDATES_MAX];
     size_t n_candidates;
-    struct retired *retired; /* every incarnation that was believed before */
-    size_t n_retired, cap_retired;
+    struct retired retired[RETIRED_MAX]; /* the latest first */
+    size_t n_retired;
+    uint64_t changed_at;        /* number of our last frame when belief changed */
     uint64_t heard_us;          /* its last believed frame */
     uint64_t heard_any_us;      /* the same at any live member */
     bool announced;             /* the fields below are of this incarnation */
@@ -235,6 +238,7 @@ void peers_frame(struct sync_core *core, struct slice bytes);
 void peers_request(struct sync_core *core, struct slice bytes, uint64_t request);
 void peers_reply(struct sync_core *core, struct slice bytes, uint64_t request);
 struct peer *peers_find(const struct sync_core *core, uint16_t slot);
+uint64_t peer_highest(const struct peer *p); /* frame number heard of the believed one */
 bool peer_live(const struct sync_core *core, const struct peer *p);
 enum member_state peer_state(const struct sync_core *core, const struct peer *p);
 enum member_state own_state(const struct sync_core *core);

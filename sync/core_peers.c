@@ -4,9 +4,15 @@
  * our present incarnation shows that its writer lives now. Until then its sender is a
  * candidate: our Announce names it, so that it can see itself heard and name us back, and
  * nothing else of it is used. From then on each channel has a replay window, and whoever was
- * believed on that slot before is retired. A frame may be late, so the one believed last need
- * not be the younger: when it is silent for dead_ms, a retired one is believed again if it names
- * us in a frame beyond all that we had of it.
+ * believed on that slot before is retired.
+ *
+ * Recordings. Who names us says how many of our frames it has heard, and so when it spoke, by a
+ * clock that nobody can turn back. To be believed in another's place one must have heard a frame
+ * that we made since belief last changed there: what was recorded or delayed before changes
+ * nothing, and one number per slot remembers this however often it restarts. What was made since
+ * comes from those alive since: the one believed, or two processes that share a slot by mistake.
+ * These shall not take turns, so the last few retired ones are known, and believed again only
+ * when the present one is silent for dead_ms, in a frame beyond all that we had of them.
  *
  * Liveness. A member lives while some live member has heard it within dead_ms; Announces
  * carry the ages of what their senders heard. */
@@ -69,10 +75,8 @@ static void forget_announce(struct peer *p)
 
 void peers_free(struct sync_core *core)
 {
-    for (size_t i = 0; i < core->n_peers; i++) {
+    for (size_t i = 0; i < core->n_peers; i++)
         forget_announce(&core->peers[i]);
-        free(core->peers[i].retired);
-    }
     free(core->peers);
     free(core->heard);
 }
@@ -140,7 +144,7 @@ void peers_tell(struct sync_core *core)
 
 /* ---- belief ---- */
 
-static struct retired *find_retired(const struct peer *p, const struct id128 *incarnation)
+static struct retired *find_retired(struct peer *p, const struct id128 *incarnation)
 {
     for (size_t i = 0; i < p->n_retired; i++)
         if (id128_equal(&p->retired[i].incarnation, incarnation))
@@ -149,7 +153,7 @@ static struct retired *find_retired(const struct peer *p, const struct id128 *in
 }
 
 /* Retired, and neither its time nor this frame speaks for a return. */
-static bool stays_retired(const struct sync_core *core, const struct peer *p,
+static bool stays_retired(const struct sync_core *core, struct peer *p,
                           const struct frame_header *h)
 {
     const struct retired *r = find_retired(p, &h->incarnation);
@@ -158,25 +162,29 @@ static bool stays_retired(const struct sync_core *core, const struct peer *p,
            (h->number <= r->highest || since_us(core, p->heard_us) <= ms_us(core->config.dead_ms));
 }
 
-static void note_candidate(struct sync_core *core, struct peer *p, const struct id128 *incarnation)
+/* The highest number heard of it: this frame's, or that of one which overtook it. */
+static uint64_t note_candidate(struct sync_core *core, struct peer *p, const struct frame_header *h)
 {
     struct candidate *c = NULL, *oldest = &p->candidates[0];
 
     for (size_t i = 0; i < p->n_candidates; i++) {
-        if (id128_equal(&p->candidates[i].incarnation, incarnation))
+        if (id128_equal(&p->candidates[i].incarnation, &h->incarnation))
             c = &p->candidates[i];
         if (p->candidates[i].heard_us < oldest->heard_us)
             oldest = &p->candidates[i];
     }
     if (!c) {
         c = p->n_candidates < CANDIDATES_MAX ? &p->candidates[p->n_candidates++] : oldest;
-        c->incarnation = *incarnation;
+        *c = (struct candidate){.incarnation = h->incarnation};
         core->announce_wanted = true; /* it waits to be named */
     }
     c->heard_us = core->now.mono_us;
+    if (h->number > c->number)
+        c->number = h->number;
+    return c->number;
 }
 
-static uint64_t highest_of(const struct peer *p)
+uint64_t peer_highest(const struct peer *p)
 {
     uint64_t highest = 0;
 
@@ -186,54 +194,74 @@ static uint64_t highest_of(const struct peer *p)
     return highest;
 }
 
-static bool retire(struct peer *p)
+/* Of an incarnation that is to be believed again: what its frames must be beyond; else 0. */
+static uint64_t forget_retired(struct peer *p, const struct id128 *incarnation)
 {
-    if (!array_room(&p->retired, p->n_retired, &p->cap_retired, sizeof *p->retired))
-        return false;
-    p->retired[p->n_retired++] = (struct retired){p->incarnation, highest_of(p)};
-    return true;
+    struct retired *r = find_retired(p, incarnation);
+    uint64_t highest = r ? r->highest : 0;
+
+    if (r) {
+        p->n_retired--;
+        memmove(r, r + 1, (size_t)(p->retired + p->n_retired - r) * sizeof *r);
+    }
+    return highest;
 }
 
-static void believe(struct sync_core *core, struct peer *p, const struct frame_header *h)
+static void retire(struct peer *p)
+{
+    if (p->n_retired < RETIRED_MAX)
+        p->n_retired++;
+    memmove(p->retired + 1, p->retired, (p->n_retired - 1) * sizeof *p->retired);
+    p->retired[0] = (struct retired){p->incarnation, peer_highest(p)};
+}
+
+static void believe(struct sync_core *core, struct peer *p, const struct frame_header *h,
+                    uint64_t heard)
 {
     char text[ID_TEXT];
-    struct retired *again;
-    uint64_t seen = 0;
+    uint64_t seen = forget_retired(p, &h->incarnation);
 
-    if (p->believed && !retire(p))
-        return; /* without memory the new one has to wait */
-    again = find_retired(p, &h->incarnation);
-    if (again) {
-        seen = again->highest;
-        *again = p->retired[--p->n_retired];
-    }
+    if (p->believed)
+        retire(p);
     log_info("sync", "member %u is incarnation %s", p->slot, id128_format(&h->incarnation, text));
     if (core->pull.active && core->pull.from == p)
         pull_fail(core);
     forget_announce(p);
     p->believed = true;
     p->incarnation = h->incarnation;
+    p->changed_at = frame_box_number(core->box);
     p->heard_us = p->heard_any_us = core->now.mono_us;
     p->n_candidates = 0;
     memset(p->windows, 0, sizeof p->windows);
     for (size_t i = 0; seen && i < sizeof p->windows / sizeof *p->windows; i++)
         frame_window_start(&p->windows[i], seen);
-    frame_window_start(&p->windows[h->channel - 1], h->number);
+    frame_window_start(&p->windows[FRAME_PUB - 1], heard > seen ? heard : seen);
+    if (h->channel != FRAME_PUB)
+        frame_window_start(&p->windows[h->channel - 1], h->number);
     core->announce_wanted = true;
 }
 
-/* Does this message show that its writer knows our present incarnation? */
-static bool names_us(const struct sync_core *core, const struct codec_message *m)
+/* Does this message name us, and how many of our frames did its writer know? 0: it does not. */
+static uint64_t frames_known(const struct sync_core *core, const struct codec_message *m)
 {
     if (m->kind == CODEC_PULL_REQUEST)
-        return id128_equal(&m->pull_request.to_incarnation, &core->incarnation);
-    if (m->kind != CODEC_ANNOUNCE)
-        return false;
-    for (size_t i = 0; i < m->announce.n_heard; i++)
+        return id128_equal(&m->pull_request.to_incarnation, &core->incarnation)
+                   ? m->pull_request.heard
+                   : 0;
+    for (size_t i = 0; m->kind == CODEC_ANNOUNCE && i < m->announce.n_heard; i++)
         if (m->announce.heard[i].slot == core->config.slot &&
             id128_equal(&m->announce.heard[i].incarnation, &core->incarnation))
-            return true;
-    return false;
+            return m->announce.heard[i].number;
+    return 0;
+}
+
+/* Its writer lives, and did so since belief changed. */
+static bool proves_life(const struct sync_core *core, const struct peer *p,
+                        const struct codec_message *m)
+{
+    uint64_t known = frames_known(core, m);
+
+    return known > p->changed_at || (MUTANT(FRESH) && known);
 }
 
 /* Counted, and told now and then: a wrong key or member list shows here. Whoever has just
@@ -287,7 +315,8 @@ static enum frame_refusal take(struct sync_core *core, struct slice bytes,
     why = frame_open(core->box, bytes, h, reply_to, core->plain_in, &n);
     if (why != FRAME_TAKEN)
         return why;
-    if (believed_as(p, &h->incarnation) && !frame_window_take(&p->windows[channel - 1], h->number))
+    if (believed_as(p, &h->incarnation) &&
+        !frame_window_take(&p->windows[channel - 1], h->number) && !MUTANT(WINDOW))
         why = REFUSED_REPLAY;
     rc = why == FRAME_TAKEN ? codec_decode((struct slice){core->plain_in, n}, m) : ERR_AUTH;
     wipe(core->plain_in, n);
@@ -300,9 +329,9 @@ static enum frame_refusal take(struct sync_core *core, struct slice bytes,
         return REFUSED_PAYLOAD;
     }
     if (!believed_as(p, &h->incarnation)) {
-        note_candidate(core, p, &h->incarnation);
-        if (names_us(core, m) || MUTANT(NAMED))
-            believe(core, p, h);
+        uint64_t heard = note_candidate(core, p, h);
+        if (proves_life(core, p, m) || MUTANT(NAMED))
+            believe(core, p, h, heard);
         if (!believed_as(p, &h->incarnation)) {
             codec_message_free(m);
             return REFUSED_UNPROVEN;
@@ -453,7 +482,7 @@ void peers_request(struct sync_core *core, struct slice bytes, uint64_t request)
         why = REFUSED_SENDER;
     if (why == FRAME_TAKEN)
         why = take(core, bytes, &h, FRAME_REQUEST, NULL, &from, &m);
-    if (why == FRAME_TAKEN && !names_us(core, &m)) {
+    if (why == FRAME_TAKEN && !id128_equal(&m.pull_request.to_incarnation, &core->incarnation)) {
         codec_message_free(&m); /* meant for an earlier life of ours */
         why = REFUSED_UNPROVEN;
     }
@@ -509,14 +538,15 @@ static size_t heard_by_us(struct sync_core *core)
         uint64_t age_ms = since_us(core, p->heard_us) / 1000;
         if (p->believed)
             core->heard[n++] = (struct codec_heard){
-                p->incarnation, age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms, p->slot, true};
+                p->incarnation, age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms, p->slot, true,
+                peer_highest(p)};
     }
     for (size_t i = 0; i < core->n_peers; i++) {
         const struct peer *p = &core->peers[i];
         for (size_t k = 0; k < p->n_candidates && n < core->cap_heard; k++)
             if (since_us(core, p->candidates[k].heard_us) < 4 * ms_us(core->config.dead_ms))
-                core->heard[n++] =
-                    (struct codec_heard){p->candidates[k].incarnation, 0, p->slot, false};
+                core->heard[n++] = (struct codec_heard){p->candidates[k].incarnation, 0, p->slot,
+                                                        false, p->candidates[k].number};
     }
     return n;
 }

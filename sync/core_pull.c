@@ -82,6 +82,7 @@ static void ask(struct sync_core *core)
     q->nonce = core->pull.nonce;
     q->snapshot = core->pull.snapshot;
     q->cursor = core->pull.cursor;
+    q->heard = peer_highest(core->pull.from);
     if (core->pull.snapshot == 0)
         q->vector = log_vector(core, &q->n_vector);
     sealed = out_seal(core, FRAME_REQUEST, core->pull.from->slot, NULL, &m);

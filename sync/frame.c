@@ -103,6 +103,11 @@ void frame_box_free(struct frame_box *box)
     secret_free(box, sizeof *box);
 }
 
+uint64_t frame_box_number(const struct frame_box *box)
+{
+    return box->number;
+}
+
 /* ---- the header ---- */
 
 static void header_write(const struct frame_box *box, const struct frame_header *h, uint8_t *out)

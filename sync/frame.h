@@ -64,6 +64,8 @@ struct frame_box;
 struct frame_box *frame_box_new(const char *cluster, const struct cluster_key *keys, size_t n_keys,
                                 uint16_t slot, const struct id128 *incarnation);
 void frame_box_free(struct frame_box *box);
+/* Of the last frame sealed; they count from 1. */
+uint64_t frame_box_number(const struct frame_box *box);
 
 /* Writes n + FRAME_OVERHEAD_BYTES to out. reply_to: only on FRAME_REPLY, else NULL. */
 int frame_seal(struct frame_box *box, enum frame_channel channel, uint16_t to_slot,

@@ -108,7 +108,7 @@ static void sealed(struct bench *b, unsigned channel, struct slice plain)
 static void introduce(struct bench *b)
 {
     struct codec_heard heard = {
-        .slot = 1, .incarnation = sync_incarnation(b->core), .believed = true};
+        .slot = 1, .incarnation = sync_incarnation(b->core), .believed = true, .number = 1};
     struct codec_message m = {.kind = CODEC_ANNOUNCE};
     uint8_t plain[256];
     size_t n;

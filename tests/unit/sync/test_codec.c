@@ -287,7 +287,7 @@ Test(codec_message, an_update_keeps_groups_and_numbers)
 Test(codec_message, an_announce_comes_back_whole)
 {
     struct log_position applied[2] = {{sample_id(1), 1, 5}, {sample_id(2), SLOT_MAX, UINT64_MAX}};
-    struct codec_heard heard[1] = {{sample_id(2), 17, 2, true}};
+    struct codec_heard heard[1] = {{sample_id(2), 17, 2, true, 99}};
     struct codec_epoch epochs[2] = {{0, 1}, {SLOT_MAX, EPOCH_MAX}};
     struct codec_message m = {.kind = CODEC_ANNOUNCE}, back;
     struct codec_announce *a = &m.announce;
@@ -311,6 +311,7 @@ Test(codec_message, an_announce_comes_back_whole)
               back.announce.epoch == EPOCH_MAX);
     cr_assert(back.announce.n_applied == 2 && back.announce.applied[1].seq == UINT64_MAX);
     cr_assert(back.announce.heard[0].age_ms == 17 && back.announce.heard[0].believed);
+    cr_assert_eq(back.announce.heard[0].number, 99u);
     cr_assert(back.announce.epochs[1].epoch == EPOCH_MAX &&
               back.announce.epochs[1].slot == SLOT_MAX);
     cr_assert_str_eq(back.announce.name, "n1");
@@ -329,7 +330,7 @@ Test(codec_message, a_full_announce_fits)
     for (uint32_t i = 0; i < CODEC_POSITIONS_MAX; i++)
         applied[i] = (struct log_position){sample_id(i), SLOT_MAX, UINT64_MAX};
     for (uint32_t i = 0; i < CODEC_HEARD_MAX; i++)
-        heard[i] = (struct codec_heard){sample_id(i), UINT32_MAX, SLOT_MAX, true};
+        heard[i] = (struct codec_heard){sample_id(i), UINT32_MAX, SLOT_MAX, true, UINT64_MAX};
     for (uint16_t i = 0; i <= SLOT_MAX; i++)
         epochs[i] = (struct codec_epoch){i, EPOCH_MAX};
     m.announce = (struct codec_announce){.head = UINT64_MAX,
@@ -351,7 +352,7 @@ Test(codec_message, a_full_announce_fits)
 Test(codec_message, an_announce_is_refused_for_each_defect)
 {
     struct log_position applied[1] = {{sample_id(1), 1, 5}};
-    struct codec_heard heard[1] = {{sample_id(2), 17, 2, true}};
+    struct codec_heard heard[1] = {{sample_id(2), 17, 2, true, 99}};
     struct codec_epoch epochs[1] = {{0, 1}};
     struct codec_announce good = {.applied = applied,
                                   .n_applied = 1,
@@ -395,10 +396,12 @@ Test(codec_message, forward_and_pull_come_back_whole)
     codec_message_free(&back);
 
     m = (struct codec_message){.kind = CODEC_PULL_REQUEST};
-    m.pull_request = (struct codec_pull_request){sample_id(4), 0xfedcba9876543210, 7, 8, vector, 1};
+    m.pull_request =
+        (struct codec_pull_request){sample_id(4), 0xfedcba9876543210, 7, 8, vector, 1, 6};
     back = there_and_back(&m);
     cr_assert(back.pull_request.nonce == 0xfedcba9876543210 && back.pull_request.snapshot == 7 &&
-              back.pull_request.cursor == 8 && back.pull_request.vector[0].seq == 5);
+              back.pull_request.cursor == 8 && back.pull_request.heard == 6 &&
+              back.pull_request.vector[0].seq == 5);
     codec_message_free(&back);
 
     m = (struct codec_message){.kind = CODEC_PULL_REPLY};

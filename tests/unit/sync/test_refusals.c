@@ -5,6 +5,7 @@
 
 #include "proto/codec.h"
 #include "proto/err.h"
+#include "sync/core.h"
 #include "tests/unit/sync/harness.h"
 
 /* Hands bytes to a node as from SUB. */
@@ -210,6 +211,42 @@ Test(sync_refusals, a_retired_incarnation)
     cluster_free(c);
 }
 
+/* Recordings of any life that named us, and it has had more than anybody remembers: they speak of
+ * frames of ours from before belief changed, so they change nothing, be the present one silent. */
+Test(sync_refusals, recordings_of_lives_long_past)
+{
+    enum { LIVES = RETIRED_MAX + 3 };
+    struct cluster *c = settled(2);
+    uint8_t *frames[LIVES];
+    size_t n[LIVES];
+    struct id128 present;
+
+    for (int i = 0; i < LIVES; i++) {
+        run(c, 120);
+        frames[i] = recorded(c, 2, &n[i]);
+        if (i < LIVES - 1) { /* the last that it said, and 1 has not heard it */
+            kill_node(c, 2);
+            start(c, 2);
+            settle(c);
+        }
+    }
+    present = sync_incarnation(at(c, 2)->core);
+    cr_assert_eq(at(c, 1)->core->peers[0].n_retired, (size_t)RETIRED_MAX);
+    for (int i = 0; i < LIVES - 1; i++)
+        inject(c, 1, frames[i], n[i]);
+    cr_assert_eq(refused(c, 1, REFUSED_RETIRED), (uint64_t)RETIRED_MAX);
+    kill_node(c, 2);
+    run(c, 600);
+    cr_assert(!sync_member_live(at(c, 1)->core, 2));
+    for (int i = 0; i < LIVES; i++)
+        inject(c, 1, frames[i], n[i]);
+    cr_assert(!sync_member_live(at(c, 1)->core, 2));
+    cr_assert_eq(memcmp(member_of(c, 1, 2).incarnation.b, present.b, ID_BYTES), 0);
+    for (int i = 0; i < LIVES; i++)
+        free(frames[i]);
+    cluster_free(c);
+}
+
 /* A late frame of an earlier life that names us, believed after the present one: the mistake
  * mends itself, since the earlier one is silent from then on. */
 Test(sync_refusals, a_late_frame_does_not_retire_the_living)
@@ -284,7 +321,7 @@ static void seal_and_inject(struct cluster *c, struct frame_box *box, uint16_t t
 static struct frame_box *impostor(struct cluster *c, struct id128 *incarnation)
 {
     struct cluster_key key = sample_cluster_key(1);
-    struct codec_heard heard = {.slot = 1, .believed = true};
+    struct codec_heard heard = {.slot = 1, .believed = true, .number = 1};
     struct codec_message m = {.kind = CODEC_ANNOUNCE};
     uint8_t plain[512];
     struct frame_box *box;
@@ -362,6 +399,7 @@ Test(sync_refusals, a_request_that_is_not_for_us)
     start(c, 1);
     run(c, 1);
     own = sync_incarnation(at(c, 1)->core);
+    m.pull_request.heard = 1;
     for (int round = 0; round < 3; round++) {
         struct sync_effects fx;
         size_t replies = 0, bytes = 0;
