@@ -193,18 +193,18 @@ void check_record(struct sim *s, struct member *m, const struct record *r, int f
 
 /* ---- answers ---- */
 
+/* Who runs in that slot now, and nobody else of the past. */
+static bool knows(const struct member *m, const struct member *o)
+{
+    const struct peer *p = peers_find(m->core, o->slot);
+    struct id128 incarnation = sync_incarnation(o->core);
+
+    return p && p->believed && id128_equal(&p->incarnation, &incarnation);
+}
+
 static bool waits_for(const struct member *m, const struct member *o)
 {
-    const struct sync_core *core = m->core;
-
-    if (o == m || !o->core || !sync_member_live(core, o->slot))
-        return false;
-    for (size_t i = 0; i < core->n_peers; i++)
-        if (core->peers[i].slot == o->slot) {
-            struct id128 self = sync_incarnation(o->core);
-            return id128_equal(&core->peers[i].incarnation, &self);
-        }
-    return false;
+    return o != m && o->core && sync_member_live(m->core, o->slot) && knows(m, o);
 }
 
 static void check_acks(struct sim *s, struct member *m, const struct waiting *w,
@@ -441,7 +441,7 @@ static void check_bounds(struct sim *s, const struct member *m)
     if (table_origins(core->table) > s->n_lives + 1)
         sim_fail(s, "I11: member %d: %zu origins", m->index, table_origins(core->table));
     for (size_t i = 0; i < core->n_peers; i++)
-        if (core->peers[i].n_candidates > CANDIDATES_MAX || core->peers[i].n_retired > s->n_lives)
+        if (core->peers[i].n_candidates > CANDIDATES_MAX || core->peers[i].n_retired > RETIRED_MAX)
             sim_fail(s, "I11: member %d: unbounded candidates", m->index);
     for (size_t i = 0; i < SNAPSHOTS_MAX; i++)
         if (core->snapshots[i].n > IKES_MAX + CHILDREN_MAX)
@@ -487,6 +487,34 @@ void check_epoch(struct sim *s, struct member *m, uint32_t epoch)
         own->epochs[own->n_epochs++] = epoch;
 }
 
+/* The dead are known to be dead: what they said is on its way, or known to a live member, no longer
+ * than this; what somebody recorded does not count. After a pause all that had waited comes at
+ * once, and nobody is judged for a while. */
+void check_liveness(struct sim *s, struct member *m)
+{
+    enum { LAST_WORDS_MS = 250 };
+    uint64_t wait_us = (DEAD_MS + LAST_WORDS_MS) * 1000ULL;
+
+    if (s->now.mono_us < s->pauses_end_us + wait_us)
+        return;
+    for (size_t i = 0; i < s->n; i++) {
+        const struct member *o = &s->members[i];
+        if (!o->core && o->down_us && s->now.mono_us > o->down_us + wait_us &&
+            sync_member_live(m->core, o->slot))
+            sim_fail(s, "I1: member %d waits for member %d, which is dead", m->index, o->index);
+    }
+}
+
+/* Than that life, in its slot. */
+bool check_believes_later(struct sim *s, const struct member *m, uint32_t life)
+{
+    const struct member *o = &s->members[s->lives[life - 1].member];
+    const struct peer *p = o == m ? NULL : peers_find(m->core, o->slot);
+    const struct life *believed = p && p->believed ? life_of(s, &p->incarnation) : NULL;
+
+    return believed && (uint32_t)(believed - s->lives) + 1 > life;
+}
+
 /* ---- after the heal ---- */
 
 static const char *restless(struct sim *s, struct member *m)
@@ -502,6 +530,9 @@ static const char *restless(struct sim *s, struct member *m)
     for (size_t i = 0; i < s->n; i++)
         if (sync_member_live(m->core, s->members[i].slot) == s->members[i].gone)
             return "does not hear just the living";
+    for (size_t i = 0; i < s->n; i++)
+        if (&s->members[i] != m && s->members[i].core && !knows(m, &s->members[i]))
+            return "takes another process for one of the living";
     if (m->core->n_barriers)
         return "has barriers waiting";
     if (!m->resume_begun)

@@ -2,22 +2,6 @@
  * of the kinds, so that some histories are of one kind only and others of all. */
 #include "tests/sim/sim.h"
 
-enum fault {
-    FAULT_CRASH,
-    FAULT_DRAIN,
-    FAULT_PAUSE,
-    FAULT_SPLIT,   /* the members fall into two parts */
-    FAULT_ISOLATE, /* one member from all */
-    FAULT_ONE_WAY, /* one direction of one pair */
-    FAULT_DISK_SLOW,
-    FAULT_DISK_FULL,
-    FAULT_NOISE,  /* links become lossy, late, doubling */
-    FAULT_DOUBLE, /* crash of one within the restart of another */
-    FAULT_BLINK,  /* a pair is cut for a moment: one frame or two are lost */
-    FAULT_FADE,   /* one hears nobody, half of what it says is lost, and then it dies */
-    FAULTS,
-};
-
 enum { MEND_LINKS = 1, MEND_SLOW, MEND_FULL, END_FADE };
 
 static void set_noise(struct sim *s, bool noisy)
@@ -179,6 +163,11 @@ static void strike(struct sim *s, enum fault f)
         break;
     case FAULT_BLINK:
         cut_pair(s, chance(s, 500), between(s, 1, 30));
+        break;
+    case FAULT_REPLAY:
+        sim_note(s, "-- recordings are played");
+        for (uint32_t i = between(s, 20, 120); i; i--)
+            sim_at(s, s->now.mono_us + below(s, 2000) * 1000ULL, (struct event){.kind = EV_REPLAY});
         break;
     case FAULT_FADE:
         fade(s, m);

@@ -190,6 +190,7 @@ static void end(struct sim *s, struct member *m)
     forget(m);
     m->life = 0;
     m->steady_us = UINT64_MAX;
+    m->down_us = s->now.mono_us;
 }
 
 void member_crash(struct sim *s, struct member *m)
@@ -216,6 +217,8 @@ void member_pause(struct sim *s, struct member *m, uint32_t ms)
     sim_note(s, "%d: paused for %u ms", m->index, ms);
     m->paused_until_us = s->now.mono_us + ms * 1000ULL;
     m->steady_us = m->paused_until_us;
+    if (m->paused_until_us > s->pauses_end_us)
+        s->pauses_end_us = m->paused_until_us;
 }
 
 void member_tick(struct sim *s, struct member *m)
@@ -226,6 +229,7 @@ void member_tick(struct sim *s, struct member *m)
     disk_tell(s, m);
     member_step(s, m, &ev);
     engine_tick(s, m);
+    check_liveness(s, m);
     ready = sync_is_synced(m->core) && m->epoch && !m->draining && !m->disk.told_failing;
     if (ready != m->ready)
         sync_set_ready(m->core, ready);

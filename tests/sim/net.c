@@ -18,6 +18,7 @@ static struct packet *packet_of(struct slice bytes)
     if (!p)
         abort();
     p->refs = 1;
+    p->life = p->seen = 0;
     p->n = bytes.n;
     if (bytes.n)
         memcpy(p->b, bytes.p, bytes.n);
@@ -44,12 +45,51 @@ static uint64_t arrival(struct sim *s, struct link *l, bool in_order)
     return at;
 }
 
+/* Of all frames so far each is as likely to be on the tapes. */
+static void record(struct sim *s, const struct member *from, struct packet *p)
+{
+    uint64_t at = s->n_heard++;
+
+    if (at >= TAPES_MAX)
+        at = below(s, (uint32_t)s->n_heard);
+    if (at >= TAPES_MAX)
+        return;
+    packet_drop(s->tapes[at]);
+    s->tapes[at] = p;
+    p->life = from->life;
+    p->refs++;
+}
+
+/* Somebody on the wire plays to a member what it has seen, or what comes from a life before the one
+ * that it believes. (What it has not seen of the present life is late, not old, and counts.) */
+void net_replay(struct sim *s)
+{
+    uint32_t n = s->n_heard < TAPES_MAX ? (uint32_t)s->n_heard : TAPES_MAX;
+    struct packet *p = n ? s->tapes[below(s, n)] : NULL;
+    const struct member *m = &s->members[below(s, (uint32_t)s->n)];
+
+    if (!p || !m->core || (!(p->seen >> m->index & 1) && !check_believes_later(s, m, p->life)))
+        return;
+    p->refs++;
+    sim_at(s, s->now.mono_us,
+           (struct event){.kind = EV_FRAME, .b = (uint8_t)m->index, .packet = p});
+}
+
+void net_clear(struct sim *s)
+{
+    for (size_t i = 0; i < TAPES_MAX; i++)
+        packet_drop(s->tapes[i]);
+    free(s->calls);
+}
+
 void net_publish(struct sim *s, struct member *from, struct slice bytes)
 {
     struct packet *p = packet_of(bytes);
 
     mix_frame(s, bytes);
     s->totals.frames++;
+    if (s->plan.kinds >> FAULT_REPLAY & 1)
+        record(s, from, p);
     for (size_t i = 0; i < s->n; i++) {
         struct link *l = &s->links[from->index][i];
         struct event ev = {
@@ -169,6 +209,7 @@ void net_deliver(struct sim *s, const struct event *ev)
         deliver_reply(s, ev);
     } else {
         frame.bytes = (struct slice){ev->packet->b, ev->packet->n};
+        ev->packet->seen |= 1U << ev->b;
         member_step(s, &s->members[ev->b], &frame);
     }
 }

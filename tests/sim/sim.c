@@ -222,6 +222,9 @@ static void carry_out(struct sim *s, struct event *ev)
     case EV_FAULT:
         fault_strike(s);
         break;
+    case EV_REPLAY:
+        net_replay(s);
+        break;
     case EV_MEND:
         fault_mend(s, ev->b, ev->id);
         break;
@@ -327,7 +330,7 @@ void sim_clear(struct sim *s)
     for (size_t i = 0; i < s->n_lives; i++)
         free(s->lives[i].log);
     free(s->heap);
-    free(s->calls);
+    net_clear(s);
     free(s->dues);
     memset(s, 0, sizeof *s);
 }

@@ -29,6 +29,7 @@ enum {
     IKES_MAX = 96,
     CHILDREN_MAX = 320, /* a multiple of 64 */
     LIVES_MAX = 96,     /* starts of members, in all */
+    TAPES_MAX = 64,     /* frames that somebody recorded */
     TERMS_MAX = 6,      /* remembered per member and IKE SA */
     TICK_US = 10000,
     DEAD_MS = 500,
@@ -60,11 +61,14 @@ enum sim_kind {
     EV_STOP,     /* b's orderly end is over */
     EV_FAULT,    /* time for trouble */
     EV_MEND,     /* one trouble of b ends; id: which */
+    EV_REPLAY,   /* a recorded frame comes again */
     EV_DUE,      /* check.c: a put of member b is due everywhere; id: which */
 };
 
 struct packet { /* shared bytes */
     uint32_t refs;
+    uint32_t life; /* of its sender */
+    uint32_t seen; /* bits of the members that took it from the wire */
     size_t n;
     uint8_t b[];
 };
@@ -211,6 +215,7 @@ struct member {
     int64_t skew_ms;
     uint64_t paused_until_us;
     uint64_t steady_us; /* up and running since */
+    uint64_t down_us;   /* when it went down last */
     bool draining, flush_due, was_synced, ready;
     bool gone; /* it never comes back: the others agree without it */
     struct disk disk;
@@ -262,6 +267,23 @@ struct due { /* a put, and when: it must be everywhere a while later */
     uint64_t put_us;
 };
 
+enum fault {
+    FAULT_CRASH,
+    FAULT_DRAIN,
+    FAULT_PAUSE,
+    FAULT_SPLIT,   /* the members fall into two parts */
+    FAULT_ISOLATE, /* one member from all */
+    FAULT_ONE_WAY, /* one direction of one pair */
+    FAULT_DISK_SLOW,
+    FAULT_DISK_FULL,
+    FAULT_NOISE,  /* links become lossy, late, doubling */
+    FAULT_DOUBLE, /* crash of one within the restart of another */
+    FAULT_BLINK,  /* a pair is cut for a moment: one frame or two are lost */
+    FAULT_FADE,   /* one hears nobody, half of what it says is lost, and then it dies */
+    FAULT_REPLAY, /* somebody on the wire plays recorded frames */
+    FAULTS,
+};
+
 struct plan {                      /* what this seed's history is made of */
     uint64_t trouble_us, quiet_us; /* when the trouble ends; when routers fall silent */
     uint32_t fault_every_us;
@@ -295,11 +317,14 @@ struct sim {
     size_t n_children;
     struct life lives[LIVES_MAX];
     size_t n_lives;
+    struct packet *tapes[TAPES_MAX]; /* PUB frames of any time, to be played again */
+    uint64_t n_heard;                /* frames that might have been recorded */
     struct call *calls;
     size_t n_calls, cap_calls;
     struct due *dues;
     size_t n_dues, cap_dues;
     bool healed, failed, tracing;
+    uint64_t pauses_end_us; /* of all pauses so far */
     uint64_t healed_us;
     uint64_t trace; /* a hash of all that happened */
     char failure[512];
@@ -324,6 +349,8 @@ void net_request(struct sim *s, struct member *from, const struct sync_effect *f
 void net_reply(struct sim *s, struct member *from, uint64_t token, struct slice bytes);
 void net_deliver(struct sim *s, const struct event *ev);
 void net_cut(struct sim *s, int from, int to, bool cut);
+void net_replay(struct sim *s); /* some recorded frame, to some member */
+void net_clear(struct sim *s);
 bool net_joined(const struct sim *s, int a, int b); /* both ways */
 
 /* ---- disk.c ---- */
@@ -382,7 +409,9 @@ void check_answer(struct sim *s, struct member *m, const struct waiting *w,
 void check_fence(struct sim *s, struct member *m, const struct waiting *w,
                  const struct sync_effect *fx);
 void check_plain_answer(struct sim *s, struct member *m, int ike);
+bool check_believes_later(struct sim *s, const struct member *m, uint32_t life);
 void check_step(struct sim *s, struct member *m);
+void check_liveness(struct sim *s, struct member *m);
 void check_recovered(struct sim *s, struct member *m);
 void check_epoch(struct sim *s, struct member *m, uint32_t epoch);
 void check_put(struct sim *s, struct member *m, const struct waiting *w);
