@@ -146,6 +146,22 @@ static void stop_lingering(struct dp *dp, struct sa *sa)
         dp->lingering_end = at;
 }
 
+/* The SA table or `gone` has changed: lanes that hold packets look again. hold.c tells the order.
+ */
+static void tell_lanes(struct dp *dp)
+{
+    atomic_fetch_add(&dp->sa_changes, 1);
+    for (unsigned i = 0; i < dp->n_lanes; i++)
+        if (atomic_load(&dp->lanes[i]->hold.holding))
+            dp->source->wake(dp->lanes[i]->source);
+}
+
+static void set_gone(struct dp *dp, uint32_t spi_in, uint32_t for_us)
+{
+    gone_add(&dp->gone, spi_in, now_read().mono_us, for_us);
+    tell_lanes(dp);
+}
+
 static void remove_sa(struct dp *dp, struct sa *sa)
 {
     struct tunnel *tunnel = sa->hot.tunnel;
@@ -341,9 +357,13 @@ static int add_sa(struct dp *dp, const struct child_record *r)
     tunnel_add_sa(tunnel, sa);
     sa_table_add(&dp->sas, sa);
     rc = tunnel_choose(tunnel);
-    if (rc != ERR_OK)
+    if (rc != ERR_OK) {
         remove_sa(dp, sa);
-    return rc;
+        return rc;
+    }
+    gone_del(&dp->gone, r->spi_in);
+    tell_lanes(dp);
+    return ERR_OK;
 }
 
 int dp_sa_apply(struct dp *dp, const struct child_record *record)
@@ -382,6 +402,8 @@ void dp_sa_retire(struct dp *dp, uint32_t spi_in)
 {
     struct sa *sa = find_sa(dp, spi_in);
 
+    if (!sa)
+        set_gone(dp, spi_in, GONE_DELETED_US);
     if (!sa || sa->lingering)
         return;
     sa->lingering = true;
@@ -394,8 +416,23 @@ void dp_sa_retire(struct dp *dp, uint32_t spi_in)
 
 void dp_expire(struct dp *dp, uint64_t now_us)
 {
-    while (dp->lingering && dp->lingering->linger_end_us <= now_us)
+    while (dp->lingering && dp->lingering->linger_end_us <= now_us) {
+        gone_add(&dp->gone, dp->lingering->hot.spi_in, now_us, GONE_DELETED_US);
         remove_sa(dp, dp->lingering);
+    }
+}
+
+/* ---------------------------------------------------------------- SAs that are not here */
+
+void dp_set_live(struct dp *dp, uint16_t slot, bool live)
+{
+    if (slot <= SLOT_MAX && slot != dp->config.slot)
+        live_set(&dp->live, slot, live);
+}
+
+void dp_miss_over(struct dp *dp, uint32_t spi_in)
+{
+    set_gone(dp, spi_in, GONE_US);
 }
 
 static void sum_traffic(const struct traffic *t, unsigned lanes, struct dp_sa_stats *out)
@@ -439,6 +476,9 @@ void dp_get_counters(const struct dp *dp, struct dp_counters *out)
         out->bytes_out += tally_get(&c->bytes_out);
         out->moves_reported += tally_get(&c->moves_reported);
         out->moves_unreported += tally_get(&c->moves_unreported);
+        out->held += tally_get(&c->held);
+        out->held_released += tally_get(&c->held_released);
+        out->held_overflow += tally_get(&c->held_overflow);
         for (int reason = 0; reason < DROP_COUNT; reason++)
             out->drops[reason] += tally_get(&c->drops[reason]);
     }

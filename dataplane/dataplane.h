@@ -68,7 +68,9 @@ struct dp_callbacks { /* called from dp_poll, on the loop thread */
                 const uint8_t *bytes, size_t n);
     /* The first authenticated packet on an SA that was installed unconfirmed. */
     void (*confirmed)(void *ctx, uint32_t spi_in);
-    /* Inbound ESP for an SPI that is not here (rate-limited). */
+    /* Inbound ESP whose SA is not here while the slot in its SPI is live (dp_set_live): packets are
+     * held for up to 50 ms for dp_sa_apply to bring it, or for dp_miss_over. Once per SPI and lane
+     * while one is held; rate-limited. */
     void (*miss)(void *ctx, uint32_t spi_in);
     /* A peer behind NAT was heard from elsewhere than its SA sends to: an authentic packet, younger
      * than any other of that SA here. It proves little (RFC 7296 §2.23): ask there before
@@ -107,6 +109,13 @@ void dp_sa_retire(struct dp *dp, uint32_t spi_in);
 /* Removes what has lingered long enough; call it now and then. */
 void dp_expire(struct dp *dp, uint64_t now_us);
 
+/* Whether the member of that slot is alive: then packets of SAs that it made, but that are not
+ * here, are held for a moment. None is at first; our own slot never is. */
+void dp_set_live(struct dp *dp, uint16_t slot, bool live);
+/* After `miss`: there is no such SA, or it is deleted. What is held for it drops, and for a second
+ * nothing is held for it or reported. */
+void dp_miss_over(struct dp *dp, uint32_t spi_in);
+
 struct dp_sa_stats {
     uint64_t packets_in, bytes_in, packets_out, bytes_out; /* inner packets and octets, this node */
     int64_t installed_ms;  /* wall clock, when it was installed here, microsecond part below */
@@ -133,6 +142,8 @@ struct dp_counters {
     uint64_t bytes_in, bytes_out;
     uint64_t drops[DROP_COUNT];
     uint64_t moves_reported, moves_unreported; /* unreported: too many at a time */
+    uint64_t held, held_released; /* ESP packets that waited for their SA; whose SA came in time */
+    uint64_t held_overflow;       /* that would have, but there was no room */
 };
 void dp_get_counters(const struct dp *dp, struct dp_counters *out);
 /* Per tunnel, GRE included. False for an unknown tunnel. */

@@ -3,7 +3,8 @@
  * A batch is classified (ESP in IP or UDP, GRE, IKE), the ESP packets among it
  * are opened together, and each inner packet is checked against its tunnel,
  * then routed: to another tunnel (hairpin: it goes on in out.c within the same
- * turn) or to the kernel. A packet that ends on the way moves one counter. */
+ * turn) or to the kernel. A packet that ends on the way moves one counter. One
+ * whose SA may be on its way to this node waits a moment for it (hold.h). */
 #include <string.h>
 
 #include "dataplane/esp.h"
@@ -34,7 +35,9 @@ void in_batch(struct lane *lane, struct batch *arrived)
 
     o.n = 0;
     for (size_t i = 0; i < arrived->n; i++) {
-        if (arrived->p[i]->via == VIA_IP)
+        if (arrived->p[i]->held)
+            esp_arrived(lane, arrived->p[i], &o);
+        else if (arrived->p[i]->via == VIA_IP)
             ip_arrived(lane, arrived->p[i], &o);
         else
             udp_arrived(lane, arrived->p[i], &o);
@@ -142,9 +145,10 @@ static void esp_arrived(struct lane *lane, struct packet *p, struct opening *o)
         return;
     }
     sa = sa_find(&lane->dp->sas, spi);
+    if ((!sa || lane->hold.n) && hold_take(lane, p, spi, sa != NULL))
+        return; /* it comes here again when its SA has come, behind those that wait already */
     if (!sa) {
         lane_drop(lane, DROP_NO_SA);
-        lane_miss(lane, spi);
         return;
     }
     if (sa->hot.not_after_ms <= lane->now.wall_ms) {

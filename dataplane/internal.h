@@ -6,6 +6,7 @@
 
 #include "dataplane/dataplane.h"
 #include "dataplane/fib.h"
+#include "dataplane/hold.h"
 #include "dataplane/kernel.h"
 #include "dataplane/lane.h"
 #include "dataplane/provider.h"
@@ -27,6 +28,11 @@ struct dp {
     struct fib *fib;        /* rcu_dereference; never NULL */
     _Atomic uint32_t epoch; /* granted; 0: seal nothing */
     uint32_t highest_epoch; /* ever granted to this process */
+
+    /* for what lanes hold: hold.h */
+    struct live_slots live;
+    struct gone gone;
+    _Atomic uint64_t sa_changes; /* SAs that came, and SPIs that are gone */
 
     unsigned n_lanes;
     struct lane *lanes[DP_LANES_MAX];

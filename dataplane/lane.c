@@ -13,6 +13,7 @@
 struct lane *lane_new(struct dp *dp, unsigned index)
 {
     struct lane *lane = aligned_alloc(64, (sizeof *lane + 63) / 64 * 64);
+    unsigned held;
 
     if (!lane)
         return NULL;
@@ -20,7 +21,8 @@ struct lane *lane_new(struct dp *dp, unsigned index)
     lane->dp = dp;
     lane->index = index;
     lane->iv = iv_of(dp->config.slot, (uint8_t)index);
-    lane->memory = malloc((size_t)BATCH_MAX * PACKET_ROOM);
+    held = HOLD_MAX / dp->config.lanes;
+    lane->memory = malloc((size_t)(BATCH_MAX + held) * PACKET_ROOM);
     lane->ike = ring_new(IKE_RING_BYTES);
     lane->news = ring_new(NEWS_RING_BYTES);
     if (!lane->memory || !lane->ike || !lane->news) {
@@ -29,6 +31,7 @@ struct lane *lane_new(struct dp *dp, unsigned index)
     }
     for (size_t i = 0; i < BATCH_MAX; i++)
         lane->packets[i].room = lane->memory + i * PACKET_ROOM;
+    hold_init(&lane->hold, held, lane->memory + (size_t)BATCH_MAX * PACKET_ROOM);
     return lane;
 }
 
@@ -118,13 +121,40 @@ static void wake_loop(struct lane *lane)
     lane->wake_loop = false;
 }
 
+/* Through the lane and out: at most BATCH_MAX packets in all. */
+static void carry(struct lane *lane, struct batch *arrived, struct batch *leaving)
+{
+    lane->to_inner.n = lane->to_wire.n = lane->hairpin.n = 0;
+
+    rcu_read_lock();
+    in_batch(lane, arrived);
+    for (size_t i = 0; i < lane->hairpin.n; i++)
+        batch_add(leaving, lane->hairpin.p[i]);
+    out_batch(lane, leaving);
+    rcu_read_unlock();
+
+    send_all(lane, &lane->to_inner, &lane->counters.packets_in, &lane->counters.bytes_in);
+    send_all(lane, &lane->to_wire, &lane->counters.packets_out, &lane->counters.bytes_out);
+}
+
+/* What waited for its SA and has it now. */
+static void carry_held(struct lane *lane)
+{
+    struct batch held = {0}, leaving = {0};
+
+    hold_release(lane, &held);
+    if (held.n)
+        carry(lane, &held, &leaving);
+}
+
 size_t lane_turn(struct lane *lane, int timeout_ms)
 {
     struct batch all = {0}, arrived = {0}, leaving = {0};
 
     reset_packets(lane, &all);
-    all.n = lane->dp->source->recv(lane->source, all.p, BATCH_MAX, timeout_ms);
-    if (!all.n)
+    all.n =
+        lane->dp->source->recv(lane->source, all.p, BATCH_MAX, hold_timeout_ms(lane, timeout_ms));
+    if (!all.n && !lane->hold.n)
         return 0;
     for (size_t i = 0; i < all.n; i++)
         batch_add(all.p[i]->via == VIA_INNER ? &leaving : &arrived, all.p[i]);
@@ -132,17 +162,10 @@ size_t lane_turn(struct lane *lane, int timeout_ms)
     lane->now = now_read();
     lane->epoch = atomic_load_explicit(&lane->dp->epoch, memory_order_acquire);
     iv_grant(&lane->iv, lane->epoch);
-    lane->to_inner.n = lane->to_wire.n = lane->hairpin.n = 0;
-
-    rcu_read_lock();
-    in_batch(lane, &arrived);
-    for (size_t i = 0; i < lane->hairpin.n; i++)
-        batch_add(&leaving, lane->hairpin.p[i]);
-    out_batch(lane, &leaving);
-    rcu_read_unlock();
-
-    send_all(lane, &lane->to_inner, &lane->counters.packets_in, &lane->counters.bytes_in);
-    send_all(lane, &lane->to_wire, &lane->counters.packets_out, &lane->counters.bytes_out);
+    if (lane->hold.n)
+        carry_held(lane);
+    if (all.n)
+        carry(lane, &arrived, &leaving);
     tally_set(&lane->counters.iv_last, lane->iv.last);
     if (lane->wake_loop)
         wake_loop(lane);
@@ -177,24 +200,6 @@ void lane_tell(struct lane *lane, enum news_kind kind, uint32_t spi_in, atomic_b
     *news = (struct news){.kind = kind, .spi_in = spi_in};
     ring_commit(lane->news);
     lane->wake_loop = true;
-}
-
-void lane_miss(struct lane *lane, uint32_t spi_in)
-{
-    struct miss *m = &lane->misses[(spi_in * 0x9e3779b1u) >> 24];
-    uint64_t now = lane->now.mono_us;
-
-    if (now - lane->miss_window_us >= 1000000) {
-        lane->miss_window_us = now;
-        lane->miss_count = 0;
-    }
-    if (lane->miss_count >= MISS_PER_SECOND)
-        return;
-    if (m->spi == spi_in && now - m->at_us < MISS_REPEAT_US)
-        return;
-    *m = (struct miss){spi_in, now};
-    lane->miss_count++;
-    lane_tell(lane, NEWS_MISS, spi_in, NULL);
 }
 
 /* What cannot be told now is told by a later packet. */

@@ -3,7 +3,7 @@
  * A turn takes a batch from the source, walks it through in.c and out.c within
  * one read-side critical section, and gives it back to the source. A lane owns
  * its packets, IV counter, random pool and counters; towards the loop it has two
- * rings, for IKE datagrams and for news. */
+ * rings, for IKE datagrams and for news. What waits for its SA goes first (hold.h). */
 #ifndef DATAPLANE_LANE_H
 #define DATAPLANE_LANE_H
 
@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "dataplane/dataplane.h"
+#include "dataplane/hold.h"
 #include "dataplane/iv.h"
 #include "dataplane/packet.h"
 #include "dataplane/provider.h"
@@ -23,9 +24,6 @@
 
 enum {
     LANE_RANDOM_BYTES = 4096,
-    MISS_SLOTS = 256,         /* indexed by the top 8 bits of a hash */
-    MISS_REPEAT_US = 100000,  /* one SPI is asked for at most this often */
-    MISS_PER_SECOND = 200,    /* and all of them together */
     MOVE_REPEAT_US = 1000000, /* one SA's move is reported at most this often */
     MOVES_PER_SECOND = 1000,  /* and all of them together: a rebooted NAT moves many */
     IKE_RING_BYTES = 1 << 20,
@@ -48,6 +46,7 @@ struct lane_counters {
     tally packets_in, packets_out, bytes_in, bytes_out;
     tally drops[DROP_COUNT];
     tally moves_reported, moves_unreported;
+    tally held, held_released, held_overflow;
     tally iv_last; /* how far the IV counter has come */
 };
 
@@ -73,17 +72,12 @@ struct lane {
     size_t random_left;
 
     struct packet packets[BATCH_MAX];
-    uint8_t *memory;                         /* of the packets */
+    uint8_t *memory;                         /* of these packets and the held ones */
     struct batch to_inner, to_wire, hairpin; /* of this turn */
     bool wake_loop;                          /* something was put into a ring */
 
     struct ring *ike, *news;
-    struct miss {
-        uint32_t spi;
-        uint64_t at_us;
-    } misses[MISS_SLOTS];
-    uint64_t miss_window_us;
-    unsigned miss_count;
+    struct hold hold;
     uint64_t move_window_us;
     unsigned move_count;
 
@@ -105,7 +99,6 @@ size_t lane_turn(struct lane *lane, int timeout_ms);
 void lane_drop(struct lane *lane, enum dp_drop reason);
 void batch_add(struct batch *b, struct packet *p);
 void lane_tell(struct lane *lane, enum news_kind kind, uint32_t spi_in, atomic_bool *told);
-void lane_miss(struct lane *lane, uint32_t spi_in);
 void lane_moved(struct lane *lane, struct sa_hot *hot, const struct endpoint *peer);
 /* n unpredictable octets; false when the generator failed. */
 bool lane_random(struct lane *lane, uint8_t *out, size_t n);

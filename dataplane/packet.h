@@ -47,6 +47,7 @@ struct packet {
     struct inner inner;    /* valid once parsed */
     uint32_t carried;      /* inner octets, for the counters */
     bool hairpin;          /* from a tunnel to a tunnel */
+    bool held;             /* it waited for its SA: hold.h; data begins with the ESP header */
 };
 
 /* Octets that can still be put in front of and behind the packet. */

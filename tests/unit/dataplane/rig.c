@@ -107,7 +107,8 @@ static void heard_miss(void *ctx, uint32_t spi)
     struct rig *rig = ctx;
 
     if (rig->n_missed < HEARD_MAX)
-        rig->missed[rig->n_missed++] = spi;
+        rig->missed[rig->n_missed] = spi;
+    rig->n_missed++;
 }
 
 static void heard_moved(void *ctx, uint32_t spi, const struct endpoint *peer)

@@ -8,7 +8,7 @@
 #include "proto/err.h"
 #include "tests/unit/dataplane/rig.h"
 
-enum { SAS = 48, SECONDS = 2, FIRST_SPI = 0x01400100 };
+enum { SAS = 48, SECONDS = 2, MAKER = 5, FIRST_SPI = MAKER << 22 | 0x100 };
 
 #define CHECK(what)                                                                                \
     do {                                                                                           \
@@ -140,8 +140,11 @@ static void one_change(struct dp *dp)
     case 1:
     case 2:
     case 3:
+        dp_sa_remove(dp, r->spi_in); /* its packets are held until it comes again */
+        break;
     case 4:
-        dp_sa_remove(dp, r->spi_in);
+        dp_miss_over(dp, r->spi_in);
+        dp_set_live(dp, MAKER, random_u32() % 4 != 0);
         break;
     case 5:
         r->peer.port = (uint16_t)(1024 + random_u32() % 1000);
@@ -181,7 +184,7 @@ static void prepare(void)
 
 int main(void)
 {
-    struct dp_config config = {.slot = 5, .lanes = 1};
+    struct dp_config config = {.slot = MAKER + 1, .lanes = 1};
     struct dp_callbacks callbacks = {0};
     struct dp_counters c;
     struct dp *dp;
@@ -190,6 +193,7 @@ int main(void)
     prepare();
     CHECK(dp_open_with(&config, &callbacks, &source_churn, NULL, true, &dp) == ERR_OK);
     dp_set_epoch(dp, 1);
+    dp_set_live(dp, MAKER, true);
     stop = now_read().mono_us + SECONDS * 1000000u;
     while (now_read().mono_us < stop) {
         one_change(dp);
@@ -197,9 +201,12 @@ int main(void)
     }
     dp_get_counters(dp, &c);
     dp_close(dp);
-    printf("%llu changes, %llu packets in, %llu out\n", (unsigned long long)changes,
-           (unsigned long long)c.packets_in, (unsigned long long)c.packets_out);
+    printf("%llu changes, %llu packets in, %llu out, %llu held, %llu of them released\n",
+           (unsigned long long)changes, (unsigned long long)c.packets_in,
+           (unsigned long long)c.packets_out, (unsigned long long)c.held,
+           (unsigned long long)c.held_released);
     CHECK(changes > 100 && c.packets_in > 100 && c.packets_out > 100);
+    CHECK(c.held > 100 && c.held_released > 10 && c.held_released <= c.held);
     CHECK(c.drops[DROP_AUTH_FAILED] == 0 && c.drops[DROP_MALFORMED_ESP] == 0);
     return 0;
 }
