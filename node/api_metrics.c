@@ -39,8 +39,11 @@ static const struct row node_rows[] = {
      "Child SAs stored but not installed: their tunnel is not configured here", AT(unknown_tunnel)},
     {"anysa_moves_heard_total", "counter",
      "Reports of other nodes that heard a peer behind NAT at a new address", AT(moves_heard)},
-    {"anysa_sa_misses_total", "counter", "Reports of inbound ESP for an SPI that is not here",
+    {"anysa_sa_misses_total", "counter",
+     "Reports of inbound ESP whose SA is not here though the node that made it is alive",
      AT(misses)},
+    {"anysa_sa_misses_over_total", "counter",
+     "Of these, how often the SA was deleted or that node did not have it either", AT(misses_over)},
     {"anysa_ike_resumed_total", "counter", "Own IKE SAs taken up after a restart or a hand-over",
      AT(resumed)},
     {"anysa_ike_adopted_total", "counter", "IKE SAs of dead nodes taken over", AT(adopted)},
@@ -93,6 +96,8 @@ static const struct row sync_rows[] = {
     {"anysa_records_in_total", "counter", "Records from other nodes", AT(records_in)},
     {"anysa_records_out_total", "counter", "Records told to other nodes", AT(records_out)},
     {"anysa_sync_pulls_total", "counter", "Repairs begun", AT(pulls)},
+    {"anysa_miss_pulls_total", "counter", "Of these, begun because a packet's SA was not here",
+     AT(miss_pulls)},
     {"anysa_sync_pages_total", "counter", "Pages of repairs", AT(pages)},
     {"anysa_sync_gaps_total", "counter", "Gaps found in another node's log", AT(gaps)},
     {"anysa_barriers_total", "counter", "Barriers passed or timed out", AT(barriers)},
@@ -119,6 +124,15 @@ static void dataplane(struct metrics *m, const struct node *node)
     metrics_family(m, "anysa_moves_unreported_total", "counter",
                    "Such packets that were not reported because there were too many");
     metrics_value(m, "anysa_moves_unreported_total", "", c.moves_unreported);
+    metrics_family(m, "anysa_held_packets_total", "counter",
+                   "ESP packets held for a moment because their SA was not here yet");
+    metrics_value(m, "anysa_held_packets_total", "", c.held);
+    metrics_family(m, "anysa_held_released_total", "counter",
+                   "Of these, those whose SA came in time; the others were dropped (no_sa)");
+    metrics_value(m, "anysa_held_released_total", "", c.held_released);
+    metrics_family(m, "anysa_held_overflow_total", "counter",
+                   "ESP packets that were not held but dropped (no_sa) for want of room");
+    metrics_value(m, "anysa_held_overflow_total", "", c.held_overflow);
     metrics_family(m, "anysa_drops_total", "counter", "Packets not delivered, by reason");
     for (int i = 0; i < DROP_COUNT; i++)
         metrics_value(m, "anysa_drops_total",

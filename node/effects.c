@@ -120,8 +120,15 @@ void node_carry_out_effect(struct node *node, const struct sync_effect *fx)
     case SYNC_FX_ACTIVITY:
         node_on_activity(node, fx->activity);
         break;
+    case SYNC_FX_MISS_OVER:
+        node->counters.misses_over++;
+        if (node->dp)
+            dp_miss_over(node->dp, fx->spi_in);
+        break;
     case SYNC_FX_MEMBER:
         log_info("node", "slot %u is %s", fx->slot, member_state_name(fx->state));
+        if (node->dp)
+            dp_set_live(node->dp, fx->slot, fx->state != MEMBER_DEAD);
         break;
     case SYNC_FX_EPOCH:
         granted(node, fx->epoch);

@@ -24,6 +24,11 @@
  * same records.c and acknowledge. When the journal and every live member have it,
  * BARRIER comes back as COMMITTED, and only then the engine sends its answer.
  *
+ * A packet that comes before its SA. A lane holds it when the slot in its SPI is live,
+ * and reports the SPI; on_miss makes it a MISS, the replication core asks that member
+ * at once (REQUEST), and the answer's RECORD installs the SA, which sets the packet
+ * free. If the SA is nowhere, MISS_OVER drops it.
+ *
  * Epochs and IVs. SYNC_FX_EPOCH grants this incarnation a number that no other
  * ever used. The dataplane's lanes take IVs under it, and lane 15 is the IKE
  * engine's: (epoch, counter) from 1 up, the counter starting anew only under a
@@ -106,10 +111,11 @@ static void on_ike(void *ctx, const struct endpoint *local, const struct endpoin
 
 static void on_miss(void *ctx, uint32_t spi_in)
 {
+    struct sync_event event = {.kind = SYNC_EV_MISS, .spi_in = spi_in};
     struct node *node = ctx;
 
-    (void)spi_in;
     node->counters.misses++;
+    node_sync(node, &event);
 }
 
 /* ---- the loop's callbacks ---- */
@@ -381,6 +387,9 @@ static int open_dataplane(struct node *node)
     }
     if (node->epoch > 0)
         dp_set_epoch(node->dp, node->epoch);
+    for (size_t i = 0; i < config->mesh.n; i++)
+        dp_set_live(node->dp, config->mesh.members[i].slot,
+                    sync_member_live(node->sync, config->mesh.members[i].slot));
     if (uv_poll_init(&node->loop, &node->dp_wake, dp_wake_fd(node->dp)) != 0)
         return ERR_IO;
     node->dp_wake.data = node;

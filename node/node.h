@@ -57,7 +57,8 @@ struct node_counters {
     uint64_t install_failed;  /* dp_sa_apply refused */
     uint64_t unknown_tunnel;  /* Child SAs stored but not installed: no such tunnel here */
     uint64_t moves_heard;     /* peers that other nodes heard elsewhere */
-    uint64_t misses;          /* ESP for an SPI that is not here */
+    uint64_t misses;          /* lanes' reports of SPIs that are not here, of live slots */
+    uint64_t misses_over;     /* of these: nobody had the SA, or it was deleted */
     uint64_t resumed;         /* own IKE SAs taken up after a restart or a hand-over */
     uint64_t adopted;         /* IKE SAs of dead nodes taken over */
     uint64_t activity_rounds; /* questions to the others, when they last heard some peers */

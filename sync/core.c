@@ -18,7 +18,8 @@
  *     PUT --> join --> our log: RECORD, JOURNAL, PUBLISH Update     ... BARRIER
  *     Update --> open, believe --> join --> RECORD, JOURNAL, PUBLISH Announce (ack)
  *     Announce --> liveness, acks, what do we lack? --> REQUEST
- *     REPLY --> join --> RECORD, JOURNAL ... more? REQUEST : vector moves, Announce */
+ *     REPLY --> join --> RECORD, JOURNAL ... more? REQUEST : vector moves, Announce
+ *     MISS --> REQUEST to the SA's maker ... not there either? MISS_OVER (core_miss.c) */
 #include <stdlib.h>
 #include <string.h>
 
@@ -199,6 +200,9 @@ static void take_event(struct sync_core *core, const struct sync_event *ev)
     case SYNC_EV_ACTIVITY:
         tell_activity(core, ev->activity);
         free(ev->activity);
+        break;
+    case SYNC_EV_MISS:
+        miss_take(core, ev->spi_in);
         break;
     case SYNC_EV_DRAIN:
         core->draining = ev->draining;

@@ -21,6 +21,10 @@ enum {
     PULL_RETRY_MS = 50,       /* after a failed pull */
     PULL_BACKLOG = 32,        /* batches under way to the disk: pages wait beyond that */
     PULL_IDLE_MS = 500,       /* after one that brought nothing */
+    MISS_PULL_EVERY_MS = 20,  /* one member is asked for misses at most so often */
+    MISS_PULL_TIMEOUT_MS = 100,
+    MISS_KEEP_MS = 50, /* so long the dataplane holds packets for it */
+    MISSES_MAX = 64,
     SNAPSHOT_IDLE_MS = 5000,
     SNAPSHOTS_MAX = 4,
     PAGE_BYTES = SYNC_PAGE_BYTES, /* of records in a pull page or an Update */
@@ -84,6 +88,7 @@ struct peer {
     uint64_t acked;             /* our log, once our vector covered all that came with that */
     struct lack lack;
     uint64_t pull_failed_us;
+    uint64_t miss_asked_us; /* when it was last asked for misses; 0: never */
     enum member_state told; /* the state last reported by a MEMBER effect */
 };
 
@@ -108,10 +113,17 @@ struct pull {
     bool active;
     bool progress; /* it brought something */
     bool due;      /* the next page is to be asked for */
+    bool miss;     /* for what the dataplane missed */
     struct peer *from;
     struct id128 incarnation;
     uint64_t request, nonce, snapshot, cursor;
-    uint64_t sent_us;
+    uint64_t began_us, sent_us;
+};
+
+struct miss { /* a Child SA that the dataplane missed */
+    uint32_t spi_in;
+    struct peer *maker; /* whose slot the SPI names */
+    uint64_t since_us;
 };
 
 struct snapshot { /* what a puller pages through */
@@ -173,6 +185,8 @@ struct sync_core {
     size_t n_barriers, cap_barriers;
     struct pull pull;
     uint64_t pull_retry_us, next_request;
+    struct miss misses[MISSES_MAX]; /* oldest first (core_miss.c) */
+    size_t n_misses;
     struct snapshot snapshots[SNAPSHOTS_MAX];
 
     bool ready, was_ready, draining, leaving, synced;
@@ -257,6 +271,11 @@ void pull_page(struct sync_core *core, struct codec_pull_reply *page);
 void pull_fail(struct sync_core *core);
 void pull_free(struct sync_core *core);
 void synced_step(struct sync_core *core);
+
+/* ---- core_miss.c: what the dataplane missed ---- */
+void miss_take(struct sync_core *core, uint32_t spi_in);
+struct peer *miss_source(struct sync_core *core);
+void miss_answered(struct sync_core *core);
 
 /* ---- core_barrier.c ---- */
 /* The caller sets what it waits for; NULL when out of memory. Not across another add. */

@@ -103,28 +103,47 @@ void pull_fail(struct sync_core *core)
         return;
     core->pull.from->pull_failed_us = core->now.mono_us;
     core->pull.active = false;
-    core->pull_retry_us = core->now.mono_us + ms_us(PULL_RETRY_MS);
+    if (!core->pull.miss) /* those have a pace of their own */
+        core->pull_retry_us = core->now.mono_us + ms_us(PULL_RETRY_MS);
+}
+
+/* A miss waits neither for the grace of hearsay nor for a retry. But after one it is the turn of
+ * what is lacking, so that no flood of misses holds that up. */
+static void begin(struct sync_core *core)
+{
+    struct peer *missed = miss_source(core);
+    struct peer *lacked = core->now.mono_us >= core->pull_retry_us ? best_source(core) : NULL;
+    bool miss = missed && !(lacked && core->pull.miss);
+    struct peer *from = miss ? missed : lacked;
+
+    if (!from)
+        return;
+    core->pull = (struct pull){.active = true,
+                               .miss = miss,
+                               .from = from,
+                               .incarnation = from->incarnation,
+                               .began_us = core->now.mono_us};
+    core->stats.pulls++;
+    if (miss) {
+        from->miss_asked_us = core->now.mono_us;
+        core->stats.miss_pulls++;
+    }
+    ask(core);
 }
 
 void pull_step(struct sync_core *core)
 {
-    struct peer *from;
+    uint64_t timeout_ms = core->pull.miss ? MISS_PULL_TIMEOUT_MS : PULL_TIMEOUT_MS;
 
     if (core->pull.active && core->pull.due) {
         if (core->journal_failed || core->last_ticket < core->journaled + PULL_BACKLOG)
             ask(core); /* else the disk is the slower one: it sets the pace */
         return;
     }
-    if (core->pull.active && since_us(core, core->pull.sent_us) > ms_us(PULL_TIMEOUT_MS))
+    if (core->pull.active && since_us(core, core->pull.sent_us) > ms_us(timeout_ms))
         pull_fail(core);
-    if (!core->recovered || core->pull.active || core->now.mono_us < core->pull_retry_us)
-        return;
-    from = best_source(core);
-    if (!from)
-        return;
-    core->pull = (struct pull){.active = true, .from = from, .incarnation = from->incarnation};
-    core->stats.pulls++;
-    ask(core);
+    if (core->recovered && !core->pull.active)
+        begin(core);
 }
 
 void pull_page(struct sync_core *core, struct codec_pull_reply *page)
@@ -156,7 +175,8 @@ void pull_page(struct sync_core *core, struct codec_pull_reply *page)
         core->pull.progress |= log_covered(core, &page->vector[i]);
     core->pull.active = false;
     core->pull.from->pull_failed_us = 0;
-    if (!core->pull.progress) /* asking again at once would bring as little */
+    miss_answered(core);
+    if (!core->pull.progress && !core->pull.miss) /* asking again at once would bring as little */
         core->pull_retry_us = core->now.mono_us + ms_us(PULL_IDLE_MS);
     pull_look_all(core);
 }
@@ -222,21 +242,18 @@ static struct snapshot *snapshot_place(struct sync_core *core, const struct id12
     return place;
 }
 
+/* `fresh` is the caller's, for a pull that begins here. */
 static struct snapshot *snapshot_find(struct sync_core *core, const struct codec_pull_request *q,
-                                      const struct id128 *requester)
+                                      const struct id128 *requester, struct snapshot *fresh)
 {
-    struct snapshot *s;
-
     if (q->snapshot == 0) {
-        s = snapshot_place(core, requester);
-        snapshot_free(s);
-        if (!snapshot_fill(core, s, q)) {
-            snapshot_free(s);
+        if (!snapshot_fill(core, fresh, q)) {
+            snapshot_free(fresh);
             return NULL;
         }
-        s->id = rng_u64(&core->rng) | 1;
-        s->requester = *requester;
-        return s;
+        fresh->id = rng_u64(&core->rng) | 1;
+        fresh->requester = *requester;
+        return fresh;
     }
     for (size_t i = 0; i < SNAPSHOTS_MAX; i++)
         if (core->snapshots[i].id == q->snapshot &&
@@ -272,7 +289,8 @@ void pull_answer(struct sync_core *core, struct peer *from, const struct codec_p
                  uint64_t request)
 {
     struct frame_binding binding = {from->incarnation, q->nonce};
-    struct snapshot *s = snapshot_find(core, q, &from->incarnation);
+    struct snapshot fresh = {0};
+    struct snapshot *s = snapshot_find(core, q, &from->incarnation, &fresh);
     struct codec_message m = {.kind = CODEC_PULL_REPLY};
     struct sync_effect *fx;
 
@@ -294,6 +312,13 @@ void pull_answer(struct sync_core *core, struct peer *from, const struct codec_p
         fx->bytes = out_seal(core, FRAME_REPLY, from->slot, &binding, &m);
     }
     free(m.pull_reply.records);
+    if (m.pull_reply.more && s == &fresh) { /* most answers are one page: they take no place */
+        s = snapshot_place(core, &from->incarnation);
+        snapshot_free(s);
+        *s = fresh;
+    } else {
+        snapshot_free(&fresh);
+    }
 }
 
 static void snapshots_expire(struct sync_core *core)

@@ -13,7 +13,8 @@
  * PUB/SUB may lose anything at any time. The one repair is the pull: a member
  * whose vector lacks something that another announces asks that one (REQUEST)
  * for all beyond its vector, page by page; gap, late join, heal and restart
- * are the same thing.
+ * are the same thing. When the dataplane misses an SA (SYNC_EV_MISS), the member
+ * whose slot its SPI names is asked at once.
  *
  * Everything runs on one thread (the loop). Frames are sealed and opened in
  * here (sync/frame.h), so transports carry opaque bytes. */
@@ -89,6 +90,7 @@ enum sync_event_kind {
     SYNC_EV_FORWARD,       /* forward: an IKE datagram that belongs to another node */
     SYNC_EV_MOVED,         /* moved: a peer was heard from elsewhere; another node's to look at */
     SYNC_EV_ACTIVITY,      /* activity: to ask everyone, or to answer; the core takes it (free) */
+    SYNC_EV_MISS,          /* spi_in: ESP came for an SA that is not here; whose slot is live */
     SYNC_EV_TICK,          /* at least every 10 ms */
     SYNC_EV_DRAIN,         /* draining: announce that we leave, or are back */
     SYNC_EV_FLUSH,         /* the loop turn ends: let out what `more` held back */
@@ -124,8 +126,8 @@ struct sync_event {
     enum sync_event_kind kind;
     /* More events of this loop turn follow: what many events can share (JOURNAL, Updates, the
      * Announce, BARRIERs, whom to pull from) waits for the first event without `more`; FLUSH is
-     * one that does nothing else. RECORD, REPLY, FORWARDED, MOVED and ACTIVITY never wait. With
-     * `more` left false every step lets out its own. */
+     * one that does nothing else. RECORD, REPLY, FORWARDED, MOVED, ACTIVITY and MISS_OVER never
+     * wait. With `more` left false every step lets out its own. */
     bool more;
     struct sync_recovery *recovery;
     struct slice bytes;
@@ -138,6 +140,7 @@ struct sync_event {
     struct sync_forward forward;
     struct sync_moved moved;
     struct sync_activity *activity;
+    uint32_t spi_in;
     bool draining, leaving; /* leaving: the last words, nobody waits for us any more */
 };
 
@@ -153,6 +156,7 @@ enum sync_effect_kind {
     SYNC_FX_MOVED,      /* moved: another node heard the peer of an SA of ours elsewhere */
     SYNC_FX_ACTIVITY,   /* activity: a question or an answer of another node (borrowed) */
     SYNC_FX_MEMBER,     /* slot, state: a member's liveness changed */
+    SYNC_FX_MISS_OVER,  /* spi_in: nobody has what was missed, or it is deleted: wait no longer */
     SYNC_FX_EPOCH,      /* epoch: durable; encryption may use it from now on */
 };
 
@@ -191,6 +195,7 @@ struct sync_effect {
     struct sync_forward forward;
     struct sync_moved moved;
     const struct sync_activity *activity;
+    uint32_t spi_in;
     enum member_state state;
     uint32_t epoch;
 };
@@ -264,6 +269,7 @@ void sync_set_ready(struct sync_core *core, bool ready);
 struct sync_stats {
     uint64_t frames_in, frames_out, frames_refused; /* refused: not authentic, stale or malformed */
     uint64_t records_in, records_out, pulls, pages, gaps;
+    uint64_t miss_pulls; /* of the pulls: begun for what the dataplane missed */
     uint64_t barriers, barrier_timeouts;
     uint64_t refused_by_reason[8]; /* enum frame_refusal in sync/frame.h */
 };

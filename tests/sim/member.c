@@ -87,8 +87,9 @@ static void on_effect(struct sim *s, struct member *m, const struct sync_effect 
         sim_note(s, "%d: member %d is %s", m->index, member_of_slot(s, fx->slot)->index,
                  fx->state == MEMBER_DEAD ? "dead" : "alive");
         break;
-    case SYNC_FX_MOVED:    /* no NAT here, */
-    case SYNC_FX_ACTIVITY: /* and no packets */
+    case SYNC_FX_MOVED:     /* no NAT here, */
+    case SYNC_FX_ACTIVITY:  /* no packets */
+    case SYNC_FX_MISS_OVER: /* and none to hold */
         break;
     case SYNC_FX_EPOCH:
         check_epoch(s, m, fx->epoch);

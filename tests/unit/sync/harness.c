@@ -159,6 +159,10 @@ static void on_effect(struct cluster *c, struct node *n, const struct sync_effec
         n->n_activities++;
         n->activity = *fx->activity;
         break;
+    case SYNC_FX_MISS_OVER:
+        n->n_misses_over++;
+        n->miss_over = fx->spi_in;
+        break;
     case SYNC_FX_MEMBER:
         n->states[fx->slot] = fx->state;
         break;

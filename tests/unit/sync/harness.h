@@ -49,6 +49,8 @@ struct node {
     size_t n_moved;
     struct sync_activity activity; /* of the last ACTIVITY */
     size_t n_activities;
+    uint32_t miss_over; /* of the last MISS_OVER */
+    size_t n_misses_over;
     size_t n_published, n_requests; /* effects */
     uint64_t last_request;
     enum member_state states[NODES_MAX + 1]; /* by slot, from MEMBER effects */
