@@ -12,6 +12,7 @@ enum {
     FIRST_BUCKETS = 256, /* a power of two */
     SWEEP_PARTS = 128,   /* a whole sweep takes so many calls */
     SWEEP_LEAST = 64,    /* buckets looked at in a call, at least */
+    ORIGIN_BUCKETS = 1024,
 };
 
 struct table {
@@ -19,6 +20,7 @@ struct table {
     size_t n_buckets, n_entries;
     size_t sweep_at;
     struct origin **origins;
+    struct origin *by_id[ORIGIN_BUCKETS];
     size_t n_origins, cap_origins;
     struct table_counts counts;
 };
@@ -179,12 +181,18 @@ static void grow(struct table *t)
 
 /* ---- origins ---- */
 
+static size_t origin_bucket(const struct id128 *id)
+{
+    return lineage_bucket(ORIGIN_BUCKETS, id);
+}
+
 struct origin *table_origin_find(const struct table *t, const struct id128 *id)
 {
-    for (size_t i = 0; i < t->n_origins; i++)
-        if (id128_equal(&t->origins[i]->id, id))
-            return t->origins[i];
-    return NULL;
+    struct origin *o = t->by_id[origin_bucket(id)];
+
+    while (o && !id128_equal(&o->id, id))
+        o = o->next;
+    return o;
 }
 
 struct origin *table_origin(struct table *t, const struct id128 *id, uint16_t slot)
@@ -208,6 +216,8 @@ struct origin *table_origin(struct table *t, const struct id128 *id, uint16_t sl
         return NULL;
     o->id = *id;
     o->slot = slot;
+    o->next = t->by_id[origin_bucket(id)];
+    t->by_id[origin_bucket(id)] = o;
     t->origins[t->n_origins++] = o;
     return o;
 }
@@ -224,8 +234,13 @@ struct origin *table_origin_at(const struct table *t, size_t i)
 
 void table_origin_drop(struct table *t, struct origin *o)
 {
+    struct origin **at = &t->by_id[origin_bucket(&o->id)];
+
     if (o->first)
         return;
+    while (*at != o)
+        at = &(*at)->next;
+    *at = o->next;
     for (size_t i = 0; i < t->n_origins; i++)
         if (t->origins[i] == o) {
             t->origins[i] = t->origins[--t->n_origins];
@@ -293,8 +308,14 @@ static void link_log(struct origin *o, struct entry *e)
     uint64_t seq = e->held->r->seq;
     struct entry *before = o->last;
 
+    /* A pull brings the older ones in a row while Updates go on at the end. */
+    if (before && before->held->r->seq > seq && o->near)
+        before = o->near;
+    while (before && before->log_next && before->log_next->held->r->seq <= seq)
+        before = before->log_next;
     while (before && before->held->r->seq > seq)
         before = before->log_prev;
+    o->near = e;
     e->origin = o;
     e->log_prev = before;
     e->log_next = before ? before->log_next : o->first;
@@ -312,6 +333,8 @@ static void unlink_log(struct entry *e)
 {
     struct origin *o = e->origin;
 
+    if (o->near == e)
+        o->near = e->log_prev ? e->log_prev : e->log_next;
     if (e->log_prev)
         e->log_prev->log_next = e->log_next;
     else

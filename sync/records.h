@@ -47,6 +47,8 @@ struct origin {
     struct stretch ahead[AHEAD_MAX]; /* applied beyond gaps; ascending, apart */
     size_t n_ahead;
     struct entry *first, *last;
+    struct entry *near;  /* where the last one was put: the next one belongs there or at the end */
+    struct origin *next; /* in the table's bucket */
 };
 
 struct table;

@@ -175,6 +175,34 @@ Test(sync_records, stretches_agree_with_a_set)
     }
 }
 
+/* Whatever comes first, is replaced or leaves. */
+Test(sync_records, a_log_stays_in_order)
+{
+    enum { KEYS = 300, STEPS = 5000 };
+    struct table *t = table_new();
+    struct id128 id = sample_id(7);
+    uint64_t random = 1;
+
+    for (uint32_t step = 0; step < STEPS; step++) {
+        uint32_t key = 1000 + (uint32_t)(random >> 33) % KEYS;
+        struct entry *e = table_find(t, RECORD_CHILD, key);
+        uint64_t last = 0;
+        size_t n = 0, back = 0;
+
+        random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+        if (e && random >> 62 == 0)
+            table_remove(t, e);
+        else
+            cr_assert_not_null(put_child(t, key, 1, 7, 1 + (random >> 40) % 1000));
+        for (e = table_origin_find(t, &id)->first; e; last = e->held->r->seq, e = e->log_next, n++)
+            cr_assert_geq(e->held->r->seq, last);
+        for (e = table_origin_find(t, &id)->last; e; e = e->log_prev)
+            back++;
+        cr_assert_eq(n, back);
+    }
+    table_free(t);
+}
+
 Test(sync_records, origins_are_bounded)
 {
     struct table *t = table_new();
