@@ -154,13 +154,13 @@ static int by_preference(const void *a, const void *b)
     return sa_prefer(x->sa, x->replaced, y->sa, y->replaced);
 }
 
-static bool is_replaced(const struct tunnel *tunnel, const struct sa *sa)
+/* Says so of those that others of the tunnel replace: few do, so few look through the list. */
+static void mark_replaced(const struct tunnel *tunnel, struct candidate *list, uint32_t n)
 {
     for (const struct sa *other = tunnel->sas; other; other = other->next)
-        if (!other->lingering && other->replaces_spi == sa->hot.spi_in &&
-            id128_equal(&other->lineage, &sa->lineage))
-            return true;
-    return false;
+        for (uint32_t i = 0; i < n && other->replaces_spi && !other->lingering; i++)
+            list[i].replaced |= other->replaces_spi == list[i].sa->hot.spi_in &&
+                                id128_equal(&other->lineage, &list[i].sa->lineage);
 }
 
 /* The new order, or NULL when there is nothing to choose or no memory. */
@@ -177,7 +177,8 @@ static struct sa_choice *sort_choice(const struct tunnel *tunnel)
     if (list && choice) {
         for (struct sa *sa = tunnel->sas; sa; sa = sa->next)
             if (!sa->lingering)
-                list[n++] = (struct candidate){sa, is_replaced(tunnel, sa)};
+                list[n++] = (struct candidate){sa, false};
+        mark_replaced(tunnel, list, n);
         qsort(list, n, sizeof *list, by_preference);
         for (choice->n = 0; choice->n < n; choice->n++)
             choice->sa[choice->n] = list[choice->n].sa;
