@@ -130,6 +130,13 @@ static void on_transport_wake(uv_async_t *async)
     node_transport_poll(async->data);
 }
 
+static void on_frames(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    node_transport_poll(poll->data);
+}
+
 static void on_store_wake(uv_async_t *async)
 {
     node_store_poll(async->data);
@@ -429,9 +436,17 @@ static int open_mesh(struct node *node)
             others[n++] = mesh_peer(&config->mesh.members[i]);
     err = transport_nng_open(&me, others, n, wake, &node->transport_wake, &node->transport);
     free(others);
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
         node->transport = NULL;
-    return err;
+        return err;
+    }
+    if (node->transport->fd < 0)
+        return ERR_OK;
+    node->frames_wake.data = node;
+    if (uv_poll_init(&node->loop, &node->frames_wake, node->transport->fd) != 0 ||
+        uv_poll_start(&node->frames_wake, UV_READABLE, on_frames) != 0)
+        return ERR_IO;
+    return ERR_OK;
 }
 
 static int open_http(struct node *node)

@@ -80,7 +80,7 @@ struct node {
     uv_prepare_t before_sleep;
     uv_check_t after_sleep;
     uv_async_t transport_wake, store_wake;
-    uv_poll_t dp_wake;
+    uv_poll_t dp_wake, frames_wake;
 
     struct sync_core *sync;
     struct store *store;

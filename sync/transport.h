@@ -2,8 +2,8 @@
  * (PUB/SUB on the member's port, REQ/REP on port + 1) and one in memory for
  * tests; one conformance suite runs against both.
  *
- * Threads: the library's threads only enqueue and call `wake`; the owner then
- * calls poll on the loop thread, which delivers what came. Sends may be called
+ * Threads: the library's threads only enqueue and call `wake`, or make `fd` readable; the owner
+ * then calls poll on the loop thread, which delivers what came. Sends may be called
  * on the loop thread only and never block; PUB drops what a slow peer does not
  * take, and the core repairs that. A request may come twice. */
 #ifndef SYNC_TRANSPORT_H
@@ -32,6 +32,9 @@ typedef void transport_deliver_fn(void *ctx, enum transport_kind kind, uint64_t 
 
 struct transport {
     const struct transport_ops *ops;
+    /* Readable as long as frames wait for poll; -1: `wake` tells of them as well. A frame that is
+     * taken by the loop itself is there sooner than one that another thread hands over. */
+    int fd;
 };
 struct transport_ops {
     int (*publish)(struct transport *t, struct slice bytes);

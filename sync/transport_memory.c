@@ -164,6 +164,7 @@ struct transport *transport_memory_open(struct memory_hub *hub, uint16_t slot,
     if (!self)
         return NULL;
     self->base.ops = &memory_ops;
+    self->base.fd = -1;
     self->hub = hub;
     self->slot = slot;
     inbox_init(&self->inbox, wake, wake_ctx);

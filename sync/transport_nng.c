@@ -2,9 +2,10 @@
  *
  * Each member publishes on its port and answers requests on the next one. Each dials every
  * other: one SUB socket with a dialer per peer, and one REQ socket per peer, because nng
- * would spread the requests of one socket over its peers. Everything runs on nng's threads
- * by asynchronous operations whose callbacks put what came into the inbox, or note what
- * became of a send; the loop thread drains the inbox.
+ * would spread the requests of one socket over its peers. What is published to us the loop
+ * thread takes from the SUB socket itself. Requests run on nng's threads by asynchronous
+ * operations whose callbacks put what came into the inbox, or note what became of a send; the
+ * loop thread drains the inbox.
  *
  * What nng does not do is done here. A peer that vanished without a TCP reset leaves a
  * subscription that is silent for ever: members announce themselves ten times a second, so
@@ -41,7 +42,8 @@ enum {
     WATCH_EVERY_MS = 500,
     CALLS_PER_PEER = 4, /* requests under way */
     TIMEOUTS_IN_A_ROW = 3,
-    ANSWERS = 16, /* requests being answered */
+    ANSWERS = 16,         /* requests being answered */
+    FRAMES_AT_ONCE = 256, /* published ones delivered in a turn of the loop */
     URL_BYTES = 320,
 };
 
@@ -81,7 +83,8 @@ struct nng_transport {
     struct inbox inbox;
     pthread_mutex_t lock;
     nng_socket pub, sub, rep;
-    nng_aio *sub_aio, *watch_aio;
+    nng_aio *watch_aio;
+    uint64_t polled_ms; /* under the lock: when the loop last took what came */
     struct answer answers[ANSWERS];
     struct peer_link *peers;
     size_t n_peers;
@@ -129,25 +132,31 @@ static nng_msg *msg_of(struct slice bytes)
 
 /* ---- subscriptions ---- */
 
-static void on_published(void *arg)
+static void heard(struct nng_transport *t, int pipe, uint64_t now_ms)
 {
-    struct nng_transport *t = arg;
-    int rv = nng_aio_result(t->sub_aio);
+    pthread_mutex_lock(&t->lock);
+    t->polled_ms = now_ms;
+    for (size_t i = 0; i < t->n_peers; i++)
+        if (nng_pipe_id(t->peers[i].sub_pipe) == pipe)
+            t->peers[i].heard_ms = now_ms;
+    pthread_mutex_unlock(&t->lock);
+}
 
-    if (rv == NNG_ECLOSED || rv == NNG_ECANCELED)
-        return;
-    if (rv == 0) {
-        nng_msg *msg = nng_aio_get_msg(t->sub_aio);
-        int pipe = nng_pipe_id(nng_msg_get_pipe(msg));
-        pthread_mutex_lock(&t->lock);
-        for (size_t i = 0; i < t->n_peers; i++)
-            if (nng_pipe_id(t->peers[i].sub_pipe) == pipe)
-                t->peers[i].heard_ms = nng_clock();
-        pthread_mutex_unlock(&t->lock);
-        inbox_push(&t->inbox, TRANSPORT_FRAME, 0, body_of(msg));
+/* Delivers what the SUB socket holds, on the loop thread: one change of threads fewer than by
+ * an asynchronous receive. What is more than a turn's worth leaves the fd readable. */
+static void take_published(struct nng_transport *t, transport_deliver_fn *deliver, void *ctx)
+{
+    uint64_t now_ms = nng_clock();
+
+    heard(t, -1, now_ms);
+    for (int i = 0; i < FRAMES_AT_ONCE; i++) {
+        nng_msg *msg;
+        if (nng_recvmsg(t->sub, &msg, NNG_FLAG_NONBLOCK) != 0)
+            return;
+        heard(t, nng_pipe_id(nng_msg_get_pipe(msg)), now_ms);
+        deliver(ctx, TRANSPORT_FRAME, 0, body_of(msg));
         nng_msg_free(msg);
     }
-    nng_recv_aio(t->sub, t->sub_aio);
 }
 
 static void on_sub_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
@@ -168,13 +177,17 @@ static void on_sub_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
     pthread_mutex_unlock(&t->lock);
 }
 
-/* Silent pipes are closed; their dialers begin again. */
+/* Silent pipes are closed; their dialers begin again. A loop that stands still hears nobody. */
 static void on_watch(void *arg)
 {
     struct nng_transport *t = arg;
 
     if (nng_aio_result(t->watch_aio) != 0)
         return;
+    pthread_mutex_lock(&t->lock);
+    for (size_t i = 0; i < t->n_peers && nng_clock() - t->polled_ms > WATCH_EVERY_MS; i++)
+        t->peers[i].heard_ms = nng_clock();
+    pthread_mutex_unlock(&t->lock);
     for (size_t i = 0; i < t->n_peers; i++) {
         struct peer_link *p = &t->peers[i];
         nng_pipe silent = NNG_PIPE_INITIALIZER;
@@ -371,6 +384,7 @@ static void nng_poll(struct transport *t, transport_deliver_fn *deliver, void *c
 {
     struct nng_transport *self = self_of(t);
 
+    take_published(self, deliver, ctx);
     inbox_drain(&self->inbox, deliver, ctx);
     for (size_t i = 0; i < ANSWERS; i++) {
         struct answer *a = &self->answers[i];
@@ -443,10 +457,10 @@ static int open_subscriber(struct nng_transport *t)
         (rv = nng_socket_set(t->sub, NNG_OPT_SUB_SUBSCRIBE, "", 0)) != 0 ||
         (rv = nng_pipe_notify(t->sub, NNG_PIPE_EV_ADD_POST, on_sub_pipe, t)) != 0 ||
         (rv = nng_pipe_notify(t->sub, NNG_PIPE_EV_REM_POST, on_sub_pipe, t)) != 0 ||
-        (rv = nng_aio_alloc(&t->sub_aio, on_published, t)) != 0 ||
+        (rv = nng_socket_get_int(t->sub, NNG_OPT_RECVFD, &t->base.fd)) != 0 ||
         (rv = nng_aio_alloc(&t->watch_aio, on_watch, t)) != 0)
         return told("cannot subscribe", "", rv);
-    nng_recv_aio(t->sub, t->sub_aio);
+    t->polled_ms = nng_clock();
     nng_sleep_aio(WATCH_EVERY_MS, t->watch_aio);
     return ERR_OK;
 }
@@ -499,6 +513,7 @@ int transport_nng_open(const struct transport_peer *self, const struct transport
         return ERR_NOMEM;
     }
     t->base.ops = &nng_ops;
+    t->base.fd = -1;
     t->n_peers = n_others;
     pthread_mutex_init(&t->lock, NULL);
     inbox_init(&t->inbox, wake, wake_ctx);

@@ -121,12 +121,13 @@ static void take_todo(struct loop *l)
 
 static void turn(struct loop *l)
 {
-    struct pollfd p = {.fd = l->wake_fd, .events = POLLIN};
+    struct pollfd p[2] = {{.fd = l->wake_fd, .events = POLLIN},
+                          {.fd = l->transport->fd, .events = POLLIN}};
     struct sync_event journaled = {.kind = SYNC_EV_JOURNALED, .more = true};
     struct sync_member_info info[NODES];
     uint64_t n;
 
-    if (poll(&p, 1, 10) == 1)
+    if (poll(p, 2, 10) > 0 && p[0].revents)
         CHECK(read(l->wake_fd, &n, sizeof n) == sizeof n);
     l->transport->ops->poll(l->transport, deliver, l);
     journaled.ticket = l->store->ops->poll(l->store, &journaled.failed);

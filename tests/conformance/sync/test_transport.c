@@ -62,10 +62,10 @@ static void deliver(void *ctx, enum transport_kind kind, uint64_t id, struct sli
 /* Sleeps until woken, as a loop does: a missing wake-up shows as a time-out. */
 static void turn(struct member *m, int ms)
 {
-    struct pollfd p = {.fd = m->wake_fd, .events = POLLIN};
+    struct pollfd p[2] = {{.fd = m->wake_fd, .events = POLLIN}, {.fd = m->t->fd, .events = POLLIN}};
     uint64_t count;
 
-    if (poll(&p, 1, ms) == 1)
+    if (poll(p, 2, ms) > 0 && p[0].revents)
         CHECK(read(m->wake_fd, &count, sizeof count) == sizeof count);
     m->t->ops->poll(m->t, deliver, m);
 }
