@@ -36,12 +36,16 @@ void api_get_healthz(void *ctx, const struct http_request *request, struct http_
 void api_get_readyz(void *ctx, const struct http_request *request, struct http_reply *reply)
 {
     struct readiness ready = node_readiness(ctx);
-    json_t *reasons = json_array();
+    json_t *reasons = json_array(), *details = json_object();
 
     (void)request;
-    for (size_t i = 0; i < ready.n; i++)
+    for (size_t i = 0; i < ready.n; i++) {
         json_array_append_new(reasons, json_string(ready.reasons[i]));
-    http_reply_json(reply, ready.n == 0 ? 200 : 503, json_pack("{s:o}", "reasons", reasons));
+        if (ready.details[i])
+            json_object_set_new(details, ready.reasons[i], json_text(ready.details[i]));
+    }
+    http_reply_json(reply, ready.n == 0 ? 200 : 503,
+                    json_pack("{s:o, s:o}", "reasons", reasons, "details", details));
 }
 
 static void reply_draining(const struct node *node, struct http_reply *reply)

@@ -208,6 +208,11 @@ static void states(struct metrics *m, const struct node *node)
     metrics_value(m, "anysa_ready", "", node_readiness(node).n == 0);
     metrics_family(m, "anysa_epoch", "gauge", "The granted epoch; 0: none");
     metrics_value(m, "anysa_epoch", "", node->epoch);
+    metrics_family(m, "anysa_journal_failed", "gauge", "1 while the disk refuses or hangs");
+    metrics_value(m, "anysa_journal_failed", "", node->journal_failed);
+    metrics_family(m, "anysa_journal_waiting", "gauge", "Records that wait for the disk");
+    metrics_value(m, "anysa_journal_waiting", "",
+                  node->store ? node->store->ops->waiting(node->store) : 0);
     for (size_t i = 0; i < config->mesh.n; i++)
         live += sync_member_live(node->sync, config->mesh.members[i].slot);
     (void)sync_member(node->sync, config->node.slot, &own);

@@ -176,6 +176,15 @@ static void print_field(const char *title, const json_t *value)
     free(text);
 }
 
+/* "journal_failed: cannot write: database or disk is full" */
+static void print_details(const json_t *details)
+{
+    const char *reason;
+    json_t *text;
+
+    json_object_foreach((json_t *)(uintptr_t)details, reason, text) print_field(reason, text);
+}
+
 static void print_status(const json_t *cluster, const json_t *ready, bool is_ready)
 {
     const json_t *nodes = json_object_get(cluster, "nodes");
@@ -186,6 +195,8 @@ static void print_status(const json_t *cluster, const json_t *ready, bool is_rea
     printf("%-13s %s\n", "this node", is_ready ? "ready" : "not ready");
     if (!is_ready)
         print_field("reasons", json_object_get(ready, "reasons"));
+    if (!is_ready)
+        print_details(json_object_get(ready, "details"));
     print_totals(cluster);
     if (json_array_size(nodes)) {
         putchar('\n');

@@ -19,11 +19,15 @@ void node_store_poll(struct node *node)
     if (!node->store)
         return;
     event.ticket = node->store->ops->poll(node->store, &event.failed);
+    if (event.failed || node->journal_failed)
+        node->store->ops->why(node->store, node->journal_why);
     if (event.ticket <= node->journaled && event.failed == node->journal_failed)
         return;
     if (event.failed && !node->journal_failed)
-        log_error("node", "the journal in %s cannot be written: free the disk or replace it",
-                  node->config->node.state_dir);
+        log_error("node",
+                  "the journal in %s cannot be written (%s): free the disk or replace it; packets "
+                  "are carried meanwhile, and what waits is written when it can be",
+                  node->config->node.state_dir, node->journal_why);
     node->journaled = event.ticket;
     node->journal_failed = event.failed;
     node_sync(node, &event);

@@ -99,6 +99,7 @@ struct node {
     /* effects.c: what the store said last */
     uint64_t journaled; /* the highest durable ticket */
     bool journal_failed;
+    char journal_why[STORE_WHY_BYTES]; /* while it has failed */
 
     /* IVs of lane 15: (epoch, counter), never the same twice */
     uint32_t epoch; /* granted; 0 none */
@@ -204,6 +205,7 @@ void node_free_tunnels(struct node *node);
 /* ---- ready.c ---- */
 struct readiness {
     const char *reasons[NODE_REASONS_MAX]; /* why not; static storage */
+    const char *details[NODE_REASONS_MAX]; /* more about it, the node's; or NULL */
     size_t n;                              /* 0: ready */
 };
 struct readiness node_readiness(const struct node *node);

@@ -15,8 +15,10 @@ struct readiness node_readiness(const struct node *node)
         r.reasons[r.n++] = "dataplane_down";
     if (node->draining)
         r.reasons[r.n++] = "draining";
-    if (node->journal_failed)
+    if (node->journal_failed) {
+        r.details[r.n] = node->journal_why;
         r.reasons[r.n++] = "journal_failed";
+    }
     return r;
 }
 
@@ -43,6 +45,7 @@ void node_update_ready(struct node *node)
     else if (ready)
         log_info("node", "ready again");
     else
-        log_warn("node", "not ready any more: %s", r.reasons[0]);
+        log_warn("node", "not ready any more: %s%s%s", r.reasons[0], r.details[0] ? ": " : "",
+                 r.details[0] ? r.details[0] : "");
     node->was_ready |= ready;
 }

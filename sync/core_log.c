@@ -367,7 +367,7 @@ static void forget_idle_origins(struct sync_core *core)
 void log_recover(struct sync_core *core, struct sync_recovery *recovery)
 {
     core->recovered = true;
-    core->journal_empty = recovery->journal_empty || recovery->epoch == 0;
+    core->journal_empty = recovery->journal_empty || recovery->journal_cut || recovery->epoch == 0;
     core->epochs_seen[core->config.slot] = recovery->epoch;
     for (size_t i = 0; i < recovery->n_epochs; i++)
         if (recovery->epochs[i].slot <= SLOT_MAX)

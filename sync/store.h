@@ -15,6 +15,8 @@
 
 #include "sync/sync.h"
 
+enum { STORE_WHY_BYTES = 128 };
+
 struct store {
     const struct store_ops *ops;
 };
@@ -22,11 +24,15 @@ struct store_ops {
     /* Takes the batch (sync_batch_free), also when it refuses it. ERR_FULL when too much waits:
      * from then on all is refused and poll says `failed`, until the store is opened anew. */
     int (*submit)(struct store *s, struct sync_batch *batch);
-    /* The highest durable ticket; *failed while the disk refuses (full, I/O): what was submitted
-     * is tried again until it is durable. */
+    /* The highest durable ticket; *failed while the disk refuses (full, I/O) or hangs: what was
+     * submitted is tried again until it is durable. */
     uint64_t (*poll)(struct store *s, bool *failed);
     /* Finishes what was submitted, closes, frees. */
     void (*close)(struct store *s);
+    /* Why poll says `failed`, for people; empty when it does not. */
+    void (*why)(struct store *s, char out[STORE_WHY_BYTES]);
+    /* Records (and batches) that wait for the disk: at most a few for each that the node knows. */
+    size_t (*waiting)(struct store *s);
 };
 
 struct store_options {
@@ -37,14 +43,19 @@ struct store_options {
     size_t n_keys;
     void (*wake)(void *ctx); /* from the store's thread */
     void *wake_ctx;
+    uint32_t retry_ms; /* between two tries to write; 0: 200. For tests */
 };
 
-/* ERR_BUSY: another process has the journal open; ERR_IO: no file can be made there.
+/* Opens or makes the journal and reads all of it into *recovery (caller: store_recovery_free
+ * after the core took the records).
  *
- * Opens or makes the journal and reads all of it into *recovery (caller:
- * store_recovery_free after the core took the records). A corrupt, foreign or
- * unreadable database is set aside (renamed, logged) and a new one begun. ERR_CONFIG, and nothing
- * is touched, when it is sealed under a cluster key that is not among ours. */
+ *   set aside (renamed, logged), and a new one begun: a journal that is damaged, no journal of
+ *   ours, of another cluster, or of a newer layout
+ *
+ *   ERR_CONFIG, and nothing is touched: it is sealed under a cluster key that is not among ours,
+ *   or it is another slot's. It is good, and whoever started us can put the mistake right.
+ *
+ *   ERR_BUSY: another process has it open. ERR_IO: no file can be made or read there. */
 int store_sqlite_open(const struct store_options *options, struct store **out,
                       struct sync_recovery *recovery);
 /* The same contract in memory; the contents outlive close in *disk, so tests can reopen it. */

@@ -21,8 +21,15 @@
 #include "proto/log.h"
 #include "sync/join.h"
 #include "sync/store_seal.h"
+#include "sync/store_vfs.h"
 
-enum { SCHEMA_VERSION = 1, BODY_MAX = 6 * RECORD_BLOB_MAX + 1024, APPLICATION_ID = 0x616e7973 };
+enum {
+    SCHEMA_VERSION = 2, /* in user_version, too; 2: pages with checksums */
+    BODY_MAX = 6 * RECORD_BLOB_MAX + 1024,
+    APPLICATION_ID = 0x616e7973,
+    LOG_KEPT_BYTES = 8 << 20, /* of the write-ahead log, after a larger transaction */
+    TOLD_EVERY_MS = 60000,    /* a failure that goes on */
+};
 
 static const char schema[] =
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
@@ -41,6 +48,7 @@ enum statement {
     PUT_EPOCH,
     EXPIRE,
     EXPIRE_ENDPOINTS,
+    EXPIRE_VECTOR,
     STATEMENTS
 };
 static const char *const statements[STATEMENTS] = {
@@ -53,6 +61,8 @@ static const char *const statements[STATEMENTS] = {
     [EXPIRE] = "DELETE FROM records WHERE not_after <= ?",
     [EXPIRE_ENDPOINTS] = "DELETE FROM records WHERE kind = 3 AND key NOT IN"
                          " (SELECT key FROM records WHERE kind = 2 AND state = 1)",
+    /* Giving up a claim is always safe: what it covered is pulled once more, and is nothing. */
+    [EXPIRE_VECTOR] = "DELETE FROM vector WHERE origin NOT IN (SELECT origin FROM records)",
 };
 
 struct db {
@@ -60,23 +70,26 @@ struct db {
     sqlite3_stmt *prepared[STATEMENTS];
     struct journal_seal *seal;
     uint16_t slot;
-    uint8_t *plain;  /* BODY_MAX, secret_alloc'ed */
-    uint8_t *sealed; /* BODY_MAX + SEAL_OVERHEAD_BYTES */
+    uint8_t *plain;            /* BODY_MAX, secret_alloc'ed */
+    uint8_t *sealed;           /* BODY_MAX + SEAL_OVERHEAD_BYTES */
+    char why[STORE_WHY_BYTES]; /* the last failure */
+    uint64_t told_us;          /* when the log heard of it */
 };
 
 /* ---- small helpers ---- */
 
-static int err_of(struct db *db, int rc, const char *what)
+static int err_code(struct db *db, int rc)
 {
-    if (rc == SQLITE_OK || rc == SQLITE_DONE || rc == SQLITE_ROW)
-        return ERR_OK;
-    log_error("journal", "%s: %s", what, db->sql ? sqlite3_errmsg(db->sql) : sqlite3_errstr(rc));
+    /* What a page's checksum refuses comes as an I/O error, but reading again will not help. */
+    if (db->sql && sqlite3_extended_errcode(db->sql) == SQLITE_IOERR_DATA)
+        return ERR_INVALID;
     switch (rc & 0xff) {
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
     case SQLITE_SCHEMA:
     case SQLITE_ERROR: /* a table or column is not what it should be */
     case SQLITE_MISMATCH:
+    case SQLITE_CONSTRAINT:
         return ERR_INVALID;
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
@@ -86,6 +99,31 @@ static int err_of(struct db *db, int rc, const char *what)
     default:
         return ERR_IO;
     }
+}
+
+static int err_of(struct db *db, int rc, const char *what)
+{
+    char why[STORE_WHY_BYTES];
+    int err;
+
+    if (rc == SQLITE_OK || rc == SQLITE_DONE || rc == SQLITE_ROW)
+        return ERR_OK;
+    err = err_code(db, rc);
+    snprintf(why, sizeof why, "%s: %s%s", what,
+             db->sql ? sqlite3_errmsg(db->sql) : sqlite3_errstr(rc),
+             err == ERR_INVALID ? " (it is damaged)" : "");
+    if (strcmp(why, db->why) != 0 ||
+        now_read().mono_us - db->told_us > (uint64_t)TOLD_EVERY_MS * 1000) {
+        log_error("journal", "%s", why);
+        db->told_us = now_read().mono_us;
+    }
+    memcpy(db->why, why, sizeof why);
+    return err;
+}
+
+const char *db_why(const struct db *db)
+{
+    return db->why;
 }
 
 static int run(struct db *db, const char *sql)
@@ -194,18 +232,40 @@ static int make_schema(struct db *db, const struct store_options *o)
     return rc;
 }
 
+/* Whose it is. A journal of another slot is in order, and most likely somebody gave two nodes one
+ * directory: ERR_CONFIG. One of another cluster is of no use to this one. */
 static int check_identity(struct db *db, const struct store_options *o)
 {
-    struct identity ours, theirs;
+    struct identity ours, theirs = {{0}};
+    struct reader r = reader_of(theirs.bytes, sizeof theirs.bytes);
+    uint32_t version;
+    uint16_t slot;
     int rc = identity_of(o, &ours);
 
     if (rc == ERR_OK)
         rc = meta_get(db, "identity", theirs.bytes, sizeof theirs.bytes);
-    if (rc == ERR_OK && memcmp(ours.bytes, theirs.bytes, sizeof ours.bytes) != 0) {
-        log_error("journal", "%s is of another cluster, slot or version", o->path);
-        rc = ERR_INVALID;
+    if (rc != ERR_OK)
+        return rc;
+    version = read_u32(&r);
+    slot = read_u16(&r);
+    if (version != SCHEMA_VERSION) {
+        log_error("journal", "%s has layout %u, and this version reads %d", o->path, version,
+                  SCHEMA_VERSION);
+        return ERR_INVALID;
     }
-    return rc;
+    if (memcmp(r.p, ours.bytes + sizeof ours.bytes - STORE_CLUSTER_BYTES, STORE_CLUSTER_BYTES)) {
+        log_error("journal", "%s is of another cluster than %s", o->path, o->cluster);
+        return ERR_INVALID;
+    }
+    if (slot != o->slot) {
+        log_error("journal",
+                  "%s is the journal of slot %u, and this node is slot %u: give each node a "
+                  "state_dir of its own; after a change of node.slot, move the file away to begin "
+                  "a new one",
+                  o->path, slot, o->slot);
+        return ERR_CONFIG;
+    }
+    return ERR_OK;
 }
 
 /* Opens the journal key with the cluster key that wrapped it; wraps it anew under the first.
@@ -260,7 +320,7 @@ static int check_pages(struct db *db)
 /* Inside one exclusive transaction: make what is new, check what is old. */
 static int found(struct db *db, const struct store_options *o, bool *fresh)
 {
-    int64_t tables = 0, application = 0;
+    int64_t tables = 0, application = 0, version = 0;
     int rc = single_int(db, "SELECT count(*) FROM sqlite_master", &tables);
 
     if (rc == ERR_OK)
@@ -270,12 +330,47 @@ static int found(struct db *db, const struct store_options *o, bool *fresh)
     *fresh = tables == 0 && application == 0;
     if (*fresh)
         return make_schema(db, o);
+    rc = single_int(db, "PRAGMA user_version", &version);
+    if (rc != ERR_OK)
+        return rc;
     if (application != APPLICATION_ID) {
-        log_error("journal", "%s is not an anysa journal", o->path);
+        log_error("journal", "%s is a database, but not an anysa journal", o->path);
+        return ERR_INVALID;
+    }
+    if (version != SCHEMA_VERSION || !store_vfs_guards(db->sql)) {
+        log_error("journal", "%s has layout %lld, and this version reads %d", o->path,
+                  (long long)version, SCHEMA_VERSION);
         return ERR_INVALID;
     }
     rc = check_identity(db, o);
     return rc == ERR_OK ? open_key(db, o) : rc;
+}
+
+/* A journal that is refused or set aside stays as it was found, its log included. */
+static void keep_log(struct db *db, bool keep)
+{
+    (void)sqlite3_db_config(db->sql, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, (int)keep, NULL);
+}
+
+static int open_sql(struct db *db, const struct store_options *o)
+{
+    const char *vfs = store_vfs();
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+    char sql[256];
+
+    if (!vfs)
+        return ERR_IO;
+    if (err_of(db, sqlite3_open_v2(o->path, &db->sql, flags, vfs), "cannot open") != ERR_OK)
+        return ERR_IO;
+    if (!store_vfs_reserve(db->sql))
+        return ERR_IO;
+    keep_log(db, true);
+    snprintf(sql, sizeof sql,
+             "PRAGMA locking_mode=EXCLUSIVE; PRAGMA page_size=%d; PRAGMA journal_mode=WAL;"
+             "PRAGMA journal_size_limit=%d; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON;"
+             "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; BEGIN EXCLUSIVE",
+             JOURNAL_PAGE_BYTES, LOG_KEPT_BYTES);
+    return run(db, sql);
 }
 
 /* A file with our mode before SQLite sees it; its log gets the same. */
@@ -307,20 +402,13 @@ int db_open(const struct store_options *o, struct db **out, bool *fresh)
     db->sealed = malloc(BODY_MAX + SEAL_OVERHEAD_BYTES);
     rc = db->plain && db->sealed ? private_file(o->path) : ERR_NOMEM;
     if (rc == ERR_OK)
-        rc = err_of(
-            db,
-            sqlite3_open_v2(o->path, &db->sql,
-                            SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL),
-            "cannot open");
-    if (rc == ERR_OK)
-        rc = run(db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL;"
-                     "PRAGMA synchronous=FULL; PRAGMA secure_delete=ON;"
-                     "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; BEGIN EXCLUSIVE");
+        rc = open_sql(db, o);
     if (rc == ERR_OK)
         rc = found(db, o, fresh);
     if (rc == ERR_OK && *fresh) {
-        char sql[64];
-        snprintf(sql, sizeof sql, "PRAGMA application_id=%d", APPLICATION_ID);
+        char sql[96];
+        snprintf(sql, sizeof sql, "PRAGMA application_id=%d; PRAGMA user_version=%d",
+                 APPLICATION_ID, SCHEMA_VERSION);
         rc = run(db, sql);
     }
     if (rc == ERR_OK)
@@ -333,6 +421,7 @@ int db_open(const struct store_options *o, struct db **out, bool *fresh)
         db_close(db);
         return rc;
     }
+    keep_log(db, false);
     *out = db;
     return ERR_OK;
 }
@@ -561,7 +650,10 @@ int db_commit(struct db *db, struct sync_batch *const *batches, size_t n)
 
     for (size_t i = 0; rc == ERR_OK && i < n; i++)
         rc = write_batch(db, batches[i]);
-    return end(db, rc);
+    rc = end(db, rc);
+    if (rc == ERR_OK)
+        db->why[0] = 0;
+    return rc;
 }
 
 int db_expire(struct db *db, int64_t wall_ms)
@@ -573,5 +665,7 @@ int db_expire(struct db *db, int64_t wall_ms)
         rc = step_once(db, EXPIRE);
     if (rc == ERR_OK)
         rc = step_once(db, EXPIRE_ENDPOINTS);
+    if (rc == ERR_OK)
+        rc = step_once(db, EXPIRE_VECTOR);
     return end(db, rc);
 }

@@ -151,7 +151,19 @@ static void memory_close(struct store *store)
     free(s);
 }
 
-static const struct store_ops memory_ops = {memory_submit, memory_poll, memory_close};
+static void memory_why(struct store *store, char out[STORE_WHY_BYTES])
+{
+    (void)store;
+    out[0] = 0;
+}
+
+static size_t memory_waiting(struct store *store)
+{
+    return self_of(store)->n_waiting;
+}
+
+static const struct store_ops memory_ops = {memory_submit, memory_poll, memory_close, memory_why,
+                                            memory_waiting};
 
 static int read_records(const struct memory_disk *disk, struct sync_recovery *r)
 {

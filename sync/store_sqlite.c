@@ -2,28 +2,35 @@
  *
  * The loop thread appends batches to a queue; this thread takes all that wait and makes them
  * one transaction, so many exchanges share one fsync. Batches stay in the queue's hands
- * until they are durable: when the disk refuses, the same ones are tried again every
- * RETRY_MS, poll says `failed` meanwhile, and nothing is skipped. Should so much wait that
- * ERR_FULL is due, later batches are refused for good, because a vector must never be
+ * until they are durable: when the disk refuses, they are written anew (not merely synced anew:
+ * what a failed fsync leaves in the page cache is lost) every RETRY_MS, with what came meanwhile;
+ * poll says `failed`, and nothing is skipped. What waits is merged (store_merge.h), here after a
+ * failure and in submit when much has gathered behind a disk that hangs. Should even so much wait
+ * that ERR_FULL is due, later batches are refused for good, because a vector must never be
  * written that covers records which were not; the remedy is a restart, which recovers from
  * the other members. */
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "proto/err.h"
 #include "proto/log.h"
 #include "sync/store.h"
+#include "sync/store_aside.h"
 #include "sync/store_db.h"
+#include "sync/store_merge.h"
+#include "sync/store_wal.h"
 
 enum {
-    WAITING_RECORDS_MAX = 500000,
+    WAITING_RECORDS_MAX = 4000000,
+    MERGE_FROM_RECORDS = 65536, /* so much in the queue is worth a look for duplicates */
     RETRY_MS = 200,
+    HANGING_MS = 5000, /* a disk that answers nothing for so long counts as failed */
     EXPIRE_EVERY_MS = 3600 * 1000,
+    EXPIRE_FIRST_MS = 10 * 1000, /* after the start, which has better to do */
+    QUIET_MS = 1000,             /* a good moment to expire; without one it is done an hour late */
 };
 
 struct sqlite_store {
@@ -32,13 +39,18 @@ struct sqlite_store {
     pthread_t thread;
     void (*wake)(void *ctx);
     void *wake_ctx;
+    uint32_t retry_ms;
     /* under the lock */
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct sync_batch **queue;
-    size_t n_queue, cap_queue, waiting_records;
+    size_t n_queue, cap_queue;
+    size_t queued, merge_at; /* records (and batches) in the queue; when to merge them */
+    size_t held;             /* the same in the thread's hands */
     uint64_t durable;
+    uint64_t held_since_us; /* when the thread took what it holds; 0: it holds nothing */
     bool failed, full, stop;
+    char why[STORE_WHY_BYTES]; /* the last failure */
 };
 
 static struct sqlite_store *self_of(struct store *s)
@@ -62,78 +74,134 @@ static void wait_ms(struct sqlite_store *s, uint32_t ms)
     (void)pthread_cond_timedwait(&s->work, &s->lock, &until);
 }
 
-/* Takes all that waits, or waits for it; NULL once stopped and empty. Expires meanwhile. */
-static struct sync_batch **take(struct sqlite_store *s, size_t *n, bool *idle)
+static size_t weight(struct sync_batch *const *batches, size_t n)
 {
-    struct sync_batch **batches = NULL;
+    size_t records = 0;
 
-    *n = 0;
-    *idle = false;
-    pthread_mutex_lock(&s->lock);
-    if (s->n_queue == 0 && !s->stop) {
-        wait_ms(s, EXPIRE_EVERY_MS / 10);
-        *idle = s->n_queue == 0 && !s->stop;
-    }
-    if (s->n_queue) {
-        batches = s->queue;
-        *n = s->n_queue;
-        s->queue = NULL;
-        s->n_queue = s->cap_queue = 0;
-    }
-    pthread_mutex_unlock(&s->lock);
-    return batches;
+    for (size_t i = 0; i < n; i++)
+        records += batches[i]->n_records + 1;
+    return records;
 }
 
-static void told(struct sqlite_store *s, struct sync_batch **batches, size_t n, bool failed)
+/* What the thread holds: the queue's array, taken whole. */
+struct hold {
+    struct sync_batch **batches;
+    size_t n;
+};
+
+/* Adds the queue to what is held. Under the lock. */
+static void take_queue(struct sqlite_store *s, struct hold *h)
+{
+    struct sync_batch **all;
+
+    if (s->n_queue == 0)
+        return;
+    if (h->n == 0) {
+        h->batches = s->queue;
+        h->n = s->n_queue;
+    } else {
+        all = realloc(h->batches, (h->n + s->n_queue) * sizeof(struct sync_batch *));
+        if (!all)
+            return; /* they wait where they are */
+        memcpy(all + h->n, s->queue, s->n_queue * sizeof(struct sync_batch *));
+        h->batches = all;
+        h->n += s->n_queue;
+        free(s->queue);
+    }
+    s->queue = NULL;
+    s->n_queue = s->cap_queue = 0;
+    s->held += s->queued;
+    s->queued = 0;
+    if (s->held_since_us == 0)
+        s->held_since_us = now_read().mono_us;
+}
+
+/* Takes all that waits, or waits for it; none once stopped and empty, or idle. */
+static struct hold take(struct sqlite_store *s, uint32_t patience_ms, bool *idle)
+{
+    struct hold h = {0};
+
+    pthread_mutex_lock(&s->lock);
+    if (s->n_queue == 0 && !s->stop)
+        wait_ms(s, patience_ms);
+    *idle = s->n_queue == 0 && !s->stop;
+    take_queue(s, &h);
+    pthread_mutex_unlock(&s->lock);
+    return h;
+}
+
+static void told_durable(struct sqlite_store *s, const struct hold *h)
 {
     pthread_mutex_lock(&s->lock);
-    s->failed = failed;
-    for (size_t i = 0; !failed && i < n; i++) {
-        if (batches[i]->ticket > s->durable)
-            s->durable = batches[i]->ticket;
-        s->waiting_records -= batches[i]->n_records + 1;
-    }
+    s->failed = false;
+    for (size_t i = 0; i < h->n; i++)
+        if (h->batches[i]->ticket > s->durable)
+            s->durable = h->batches[i]->ticket;
+    s->held = 0;
+    s->held_since_us = 0;
     pthread_mutex_unlock(&s->lock);
     if (s->wake)
         s->wake(s->wake_ctx);
 }
 
-/* Until it is done, or the store is being closed. */
-static void commit(struct sqlite_store *s, struct sync_batch **batches, size_t n)
+/* Waits a little, then takes what came meanwhile; false when the store is being closed. */
+static bool told_failed(struct sqlite_store *s, struct hold *h)
 {
-    bool stop = false;
+    uint64_t now_us, until_us = now_read().mono_us + (uint64_t)s->retry_ms * 1000;
+    bool stop;
 
-    while (db_commit(s->db, batches, n) != ERR_OK && !stop) {
-        told(s, batches, n, true);
-        pthread_mutex_lock(&s->lock);
-        if (!s->stop)
-            wait_ms(s, RETRY_MS);
-        stop = s->stop;
-        pthread_mutex_unlock(&s->lock);
-    }
+    pthread_mutex_lock(&s->lock);
+    s->failed = true;
+    snprintf(s->why, sizeof s->why, "%s", db_why(s->db));
+    pthread_mutex_unlock(&s->lock);
+    if (s->wake)
+        s->wake(s->wake_ctx);
+    pthread_mutex_lock(&s->lock);
+    while (!s->stop && (now_us = now_read().mono_us) < until_us)
+        wait_ms(s, (uint32_t)((until_us - now_us) / 1000 + 1)); /* each submit wakes us */
+    stop = s->stop;
     if (!stop)
-        told(s, batches, n, false);
+        take_queue(s, h);
+    pthread_mutex_unlock(&s->lock);
+    if (stop)
+        return false;
+    h->n = store_merge(h->batches, h->n, now_read().wall_ms);
+    pthread_mutex_lock(&s->lock);
+    s->held = weight(h->batches, h->n);
+    pthread_mutex_unlock(&s->lock);
+    return true;
+}
+
+/* Until it is done, or the store is being closed. */
+static void commit(struct sqlite_store *s, struct hold *h)
+{
+    bool durable, go_on = true;
+
+    while (!(durable = db_commit(s->db, h->batches, h->n) == ERR_OK) && go_on)
+        go_on = told_failed(s, h);
+    if (durable)
+        told_durable(s, h);
     else
-        log_error("journal", "closed with %zu batches that could not be written", n);
-    for (size_t i = 0; i < n; i++)
-        sync_batch_free(batches[i]);
-    free(batches);
+        log_error("journal", "closed with %zu batches that could not be written", h->n);
+    for (size_t i = 0; i < h->n; i++)
+        sync_batch_free(h->batches[i]);
+    free(h->batches);
 }
 
 static void *thread_main(void *arg)
 {
     struct sqlite_store *s = arg;
-    uint64_t expired_us = now_read().mono_us;
+    const uint64_t every_us = (uint64_t)EXPIRE_EVERY_MS * 1000;
+    uint64_t expire_us = now_read().mono_us + (uint64_t)EXPIRE_FIRST_MS * 1000;
     bool stop = false, idle;
 
     while (!stop) {
-        size_t n;
-        struct sync_batch **batches = take(s, &n, &idle);
-        if (batches)
-            commit(s, batches, n);
-        if (idle && now_read().mono_us - expired_us > (uint64_t)EXPIRE_EVERY_MS * 1000) {
+        struct hold h = take(s, QUIET_MS, &idle);
+        if (h.n)
+            commit(s, &h);
+        if (now_read().mono_us >= expire_us + (idle ? 0 : every_us)) {
             (void)db_expire(s->db, now_read().wall_ms);
-            expired_us = now_read().mono_us;
+            expire_us = now_read().mono_us + every_us;
         }
         pthread_mutex_lock(&s->lock);
         stop = s->stop && s->n_queue == 0;
@@ -144,38 +212,56 @@ static void *thread_main(void *arg)
 
 /* ---- the loop's side ---- */
 
+/* Under the lock. */
+static bool room_in_queue(struct sqlite_store *s)
+{
+    struct sync_batch **more;
+    size_t cap = s->cap_queue ? s->cap_queue * 2 : 64;
+
+    if (s->queued >= s->merge_at) {
+        s->n_queue = store_merge(s->queue, s->n_queue, now_read().wall_ms);
+        s->queued = weight(s->queue, s->n_queue);
+        s->merge_at = 2 * s->queued > MERGE_FROM_RECORDS ? 2 * s->queued : MERGE_FROM_RECORDS;
+    }
+    if (s->queued + s->held >= WAITING_RECORDS_MAX)
+        return false;
+    if (s->n_queue < s->cap_queue)
+        return true;
+    more = realloc(s->queue, cap * sizeof(struct sync_batch *));
+    if (!more)
+        return false;
+    s->queue = more;
+    s->cap_queue = cap;
+    return true;
+}
+
 static int sqlite_submit(struct store *store, struct sync_batch *batch)
 {
     struct sqlite_store *s = self_of(store);
-    int rc = ERR_OK;
+    bool was_full, full;
 
     pthread_mutex_lock(&s->lock);
-    if (s->waiting_records + batch->n_records >= WAITING_RECORDS_MAX)
-        s->full = true;
-    if (!s->full && s->n_queue == s->cap_queue) {
-        size_t cap = s->cap_queue ? s->cap_queue * 2 : 64;
-        struct sync_batch **more = realloc(s->queue, cap * sizeof(struct sync_batch *));
-        if (more) {
-            s->queue = more;
-            s->cap_queue = cap;
-        } else {
-            s->full = true;
-        }
-    }
-    if (s->full) {
-        rc = ERR_FULL;
-    } else {
+    was_full = s->full;
+    s->full = full = was_full || !room_in_queue(s);
+    if (!full) {
         s->queue[s->n_queue++] = batch;
-        s->waiting_records += batch->n_records + 1;
+        s->queued += batch->n_records + 1;
         pthread_cond_signal(&s->work);
     }
     pthread_mutex_unlock(&s->lock);
-    if (rc != ERR_OK) {
+    if (!full)
+        return ERR_OK;
+    if (!was_full)
         log_error("journal",
                   "too much waits for the disk: nothing more is journalled until restart");
-        sync_batch_free(batch);
-    }
-    return rc;
+    sync_batch_free(batch);
+    return ERR_FULL;
+}
+
+/* Under the lock. */
+static bool hangs(const struct sqlite_store *s)
+{
+    return s->held_since_us && now_read().mono_us - s->held_since_us > (uint64_t)HANGING_MS * 1000;
 }
 
 static uint64_t sqlite_poll(struct store *store, bool *failed)
@@ -185,9 +271,36 @@ static uint64_t sqlite_poll(struct store *store, bool *failed)
 
     pthread_mutex_lock(&s->lock);
     durable = s->durable;
-    *failed = s->failed || s->full;
+    *failed = s->failed || s->full || hangs(s);
     pthread_mutex_unlock(&s->lock);
     return durable;
+}
+
+static void sqlite_why(struct store *store, char out[STORE_WHY_BYTES])
+{
+    struct sqlite_store *s = self_of(store);
+
+    pthread_mutex_lock(&s->lock);
+    if (s->full)
+        snprintf(out, STORE_WHY_BYTES, "too much waited for the disk: restart the node");
+    else if (s->failed)
+        memcpy(out, s->why, STORE_WHY_BYTES);
+    else if (hangs(s))
+        snprintf(out, STORE_WHY_BYTES, "the disk has not answered for %d s", HANGING_MS / 1000);
+    else
+        out[0] = 0;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static size_t sqlite_waiting(struct store *store)
+{
+    struct sqlite_store *s = self_of(store);
+    size_t n;
+
+    pthread_mutex_lock(&s->lock);
+    n = s->queued + s->held;
+    pthread_mutex_unlock(&s->lock);
+    return n;
 }
 
 static void sqlite_close(struct store *store)
@@ -208,44 +321,34 @@ static void sqlite_close(struct store *store)
     free(s);
 }
 
-static const struct store_ops sqlite_ops = {sqlite_submit, sqlite_poll, sqlite_close};
+static const struct store_ops sqlite_ops = {sqlite_submit, sqlite_poll, sqlite_close, sqlite_why,
+                                            sqlite_waiting};
 
 /* ---- opening ---- */
-
-/* Renames the database and its log; a later look at them stays possible. */
-static int set_aside(const char *path)
-{
-    static const char *const suffixes[] = {"", "-wal", "-shm", "-journal"};
-    int64_t stamp = now_read().wall_ms;
-    char from[4096], to[4096];
-
-    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        if (snprintf(from, sizeof from, "%s%s", path, suffixes[i]) >= (int)sizeof from ||
-            snprintf(to, sizeof to, "%s.aside-%lld%s", path, (long long)stamp, suffixes[i]) >=
-                (int)sizeof to)
-            return ERR_CONFIG;
-        if (rename(from, to) != 0 && (i == 0 || errno != ENOENT)) {
-            log_error("journal", "cannot set %s aside: %m", from);
-            return ERR_IO;
-        }
-    }
-    log_error("journal", "%s was unusable and is set aside as %s.aside-%lld; a new one is begun",
-              path, path, (long long)stamp);
-    return ERR_OK;
-}
 
 static int open_and_read(const struct store_options *options, struct db **db,
                          struct sync_recovery *recovery)
 {
+    enum wal_state wal = wal_look(options->path);
     bool fresh;
     int rc;
 
     memset(recovery, 0, sizeof *recovery);
+    if (wal == WAL_ORPHAN) {
+        log_error("journal", "%s is empty or missing, but its log is there", options->path);
+        return ERR_INVALID;
+    }
     rc = db_open(options, db, &fresh);
     if (rc != ERR_OK)
         return rc;
     rc = db_read(*db, options, recovery);
     recovery->journal_empty = fresh;
+    recovery->journal_cut = wal == WAL_DAMAGED;
+    if (recovery->journal_cut)
+        log_error("journal",
+                  "%s-wal is damaged: what was written last is lost here and comes from the other "
+                  "members",
+                  options->path);
     if (rc != ERR_OK) {
         store_recovery_free(recovery);
         db_close(*db);
@@ -267,9 +370,10 @@ int store_sqlite_open(const struct store_options *options, struct store **out,
     s->base.ops = &sqlite_ops;
     s->wake = options->wake;
     s->wake_ctx = options->wake_ctx;
+    s->retry_ms = options->retry_ms ? options->retry_ms : RETRY_MS;
     rc = open_and_read(options, &s->db, recovery);
     if (rc == ERR_INVALID) {
-        rc = set_aside(options->path);
+        rc = store_set_aside(options->path);
         if (rc == ERR_OK)
             rc = open_and_read(options, &s->db, recovery);
     }
@@ -277,7 +381,7 @@ int store_sqlite_open(const struct store_options *options, struct store **out,
         free(s);
         return rc;
     }
-    (void)db_expire(s->db, now_read().wall_ms);
+    s->merge_at = MERGE_FROM_RECORDS;
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

@@ -64,6 +64,7 @@ struct sync_epoch {
 /* What the journal held at start. The core takes the records (and frees them). */
 struct sync_recovery {
     bool journal_empty;        /* a new journal, or one set aside */
+    bool journal_cut;          /* its last transactions are lost: consistent, but of the past */
     uint32_t epoch;            /* highest epoch this slot ever used, 0 none */
     struct sync_epoch *epochs; /* of the other slots; borrowed for the call */
     size_t n_epochs;

@@ -53,6 +53,9 @@ skip() {
     exit 77
 }
 
+# test_undo: what a test made beside its lab; a test that does defines its own
+test_undo() { :; }
+
 test_exit() {
     local status=$?
     trap - EXIT INT TERM
@@ -64,6 +67,7 @@ test_exit() {
             exit "$status"
         fi
     fi
+    test_undo || true
     lab_down_if_ours
     exit "$status"
 }

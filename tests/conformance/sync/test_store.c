@@ -11,6 +11,8 @@
 #include "proto/err.h"
 #include "sync/join.h"
 #include "sync/store.h"
+#include "sync/store_aside.h"
+#include "sync/store_vfs.h"
 #include "tests/conformance/sync/check.h"
 #include "tests/unit/sync/samples.h"
 
@@ -322,28 +324,36 @@ static void shows_no_key(void)
     CHECK(!anything_holds(SAMPLE_CANARY));
 }
 
-static size_t files_aside(void)
+/* How often a journal was set aside; how many of them are kept. */
+static size_t times_aside(size_t *kept)
 {
     DIR *d = opendir(directory);
     struct dirent *e;
-    size_t n = 0;
+    size_t highest = 0;
 
-    while ((e = readdir(d)) != NULL)
-        n += strstr(e->d_name, ".aside-") && !strstr(e->d_name, "-wal");
+    *kept = 0;
+    while ((e = readdir(d)) != NULL) {
+        const char *at = strstr(e->d_name, ".aside-");
+        if (!at || strstr(at, "-wal"))
+            continue;
+        ++*kept;
+        if (strtoull(at + 7, NULL, 10) > highest)
+            highest = strtoull(at + 7, NULL, 10);
+    }
     closedir(d);
-    return n;
+    return highest;
 }
 
 /* Opens with these options, expecting a new journal and one more file set aside, or neither. */
 static void expect(const struct store_options *o, bool set_aside)
 {
-    size_t before = files_aside();
+    size_t kept, before = times_aside(&kept);
     struct sync_recovery r;
     struct store *s;
 
     CHECK(store_sqlite_open(o, &s, &r) == ERR_OK);
     CHECK(r.journal_empty == set_aside && (r.n_records == 0) == set_aside);
-    CHECK(files_aside() == before + set_aside);
+    CHECK(times_aside(&kept) == before + set_aside && kept <= ASIDE_KEPT);
     store_recovery_free(&r);
     CHECK(s->ops->submit(
               s, with_record(batch_new(1), sample_at(sample_child(0x9000, 1), 1, 1, 1))) == ERR_OK);
@@ -363,24 +373,32 @@ static void run_sql(const char *sql)
 {
     sqlite3 *db;
 
-    CHECK(sqlite3_open(path, &db) == SQLITE_OK);
+    CHECK(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, store_vfs()) ==
+          SQLITE_OK);
+    CHECK(sqlite3_exec(db, "PRAGMA locking_mode=EXCLUSIVE", NULL, NULL, NULL) == SQLITE_OK);
     CHECK(sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK);
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-/* A journal under a key that we do not have is good, and stays where it is. */
-static void refuses_another_key(const struct store_options *o, const struct cluster_key *wrong)
+/* A journal that is good, but opened by mistake, stays as it is. */
+static void refuses(const struct store_options *o, const struct store_options *mistake)
 {
-    struct store_options other = *o;
-    size_t before = files_aside();
+    size_t kept, before = times_aside(&kept);
     struct sync_recovery r;
     struct store *s;
 
+    CHECK(store_sqlite_open(mistake, &s, &r) == ERR_CONFIG);
+    CHECK(times_aside(&kept) == before);
+    expect(o, false);
+}
+
+static void refuses_another_key(const struct store_options *o, const struct cluster_key *wrong)
+{
+    struct store_options other = *o;
+
     other.keys = wrong;
     other.n_keys = 1;
-    CHECK(store_sqlite_open(&other, &s, &r) == ERR_CONFIG);
-    CHECK(files_aside() == before);
-    expect(o, false);
+    refuses(o, &other);
 }
 
 static void sets_aside_what_it_cannot_use(void)
@@ -389,11 +407,10 @@ static void sets_aside_what_it_cannot_use(void)
     char junk[8192];
 
     expect(&o, false);
-    other = o; /* another slot's, another cluster's */
+    other = o;
     other.slot = 4;
-    expect(&other, true);
-    expect(&o, true);
-    other.slot = 3;
+    refuses(&o, &other);
+    other = o;
     other.cluster = "plant";
     expect(&other, true);
     expect(&o, true);
@@ -410,6 +427,11 @@ static void sets_aside_what_it_cannot_use(void)
     run_sql("UPDATE records SET key = key + 1"); /* a sealed row in another's place */
     expect(&o, true);
     run_sql("DROP TABLE vector");
+    expect(&o, true);
+    run_sql("PRAGMA user_version = 3"); /* a newer layout */
+    expect(&o, true);
+    CHECK(unlink(path) == 0); /* a database, but somebody else's */
+    run_sql("CREATE TABLE songs(name TEXT)");
     expect(&o, true);
     expect(&o, false);
 }

@@ -166,8 +166,12 @@ Test(http_node, readiness_names_what_is_missing, .init = set_up, .fini = tear_do
     cr_expect_str_eq(json_string_value(json_array_get(reasons, 0)), "dataplane_down");
     json_decref(body);
     node.draining = node.journal_failed = true;
+    memcpy(node.journal_why, "no room", sizeof "no room");
     body = get("/readyz", 503);
     cr_expect_eq(json_array_size(json_object_get(body, "reasons")), 3);
+    cr_expect_str_eq(
+        json_string_value(json_object_get(json_object_get(body, "details"), "journal_failed")),
+        "no room");
     json_decref(body);
     json_decref(get("/healthz", 200));
 }
