@@ -3,7 +3,8 @@
 
 ping(8) leaves two round trips after the last request, which is milliseconds here: an
 answer that a busy machine delays counts as lost. This one waits --wait seconds for it.
-SIGINT ends the sending early. Prints "sent received".
+SIGINT ends the sending early. Prints "sent received". With --lost FILE each request without
+an answer leaves a line there: when it was sent, in microseconds since 1970, and its number.
 """
 import argparse
 import os
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=56, help="octets after the ICMP header, even")
     parser.add_argument("--df", action="store_true", help="not to be fragmented")
     parser.add_argument("--wait", type=float, default=3.0)
+    parser.add_argument("--lost", help="file for the requests that were not answered")
     args = parser.parse_args()
 
     sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
@@ -59,6 +61,7 @@ def main() -> None:
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
     ident = os.getpid() & 0xFFFF
     answered = set()
+    sent_us = []
     stop = []
     signal.signal(signal.SIGINT, lambda *_: stop.append(True))
     due = time.monotonic()
@@ -67,12 +70,17 @@ def main() -> None:
         if stop:
             break
         sent += 1
+        sent_us.append(time.time_ns() // 1000)
         sock.sendto(echo_request(ident, seq, args.size), (args.target, 0))
         due += args.interval
         answered |= replies(sock, ident, due)
     end = time.monotonic() + args.wait
     while len(answered) < sent and time.monotonic() < end:
         answered |= replies(sock, ident, min(end, time.monotonic() + 0.02))
+    if args.lost:
+        with open(args.lost, "w", encoding="ascii") as lost:
+            for seq in sorted(set(range(sent)) - answered):
+                print(sent_us[seq], seq, file=lost)
     if len(answered) < sent:
         lost = sorted(set(range(sent)) - answered)
         print(f"no answer to {len(lost)} requests, first", *lost[:10], file=sys.stderr)

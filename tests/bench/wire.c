@@ -36,18 +36,20 @@ static bool is_answer(struct slice request, const uint8_t *got, size_t n)
            memcmp(got + ID_AT, request.p + ID_AT, 4) == 0;
 }
 
-/* The bench's wire: one request, sent until it is answered or TRIES are over. */
+/* The bench's wire: one request, sent until it is answered or all tries are over. A node that died
+ * a moment ago may let its host refuse the datagram: that is no answer. */
 static void exchange(struct bench *b, struct slice bytes)
 {
     struct wire *w = b->wire_ctx;
 
-    for (int i = 0; i < TRIES; i++) {
+    for (unsigned i = 0; i < w->tries; i++) {
         uint64_t sent_ns = wire_now_ns();
         ssize_t n;
 
         if (send(w->fd, bytes.p, bytes.n, 0) < 0 && errno != ECONNREFUSED)
             return;
-        while ((n = recv(w->fd, w->got, sizeof w->got, 0)) >= 0 || errno == EINTR) {
+        while ((n = recv(w->fd, w->got, sizeof w->got, 0)) >= 0 || errno == EINTR ||
+               errno == ECONNREFUSED) {
             if (n < 0 || !is_answer(bytes, w->got, (size_t)n))
                 continue;
             w->took_ns = wire_now_ns() - sent_ns;
@@ -60,15 +62,12 @@ static void exchange(struct bench *b, struct slice bytes)
 
 static bool open_socket(struct wire *w)
 {
-    struct timeval wait = {.tv_sec = ANSWER_WAIT_MS / 1000,
-                           .tv_usec = ANSWER_WAIT_MS % 1000 * 1000};
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(w->gateway.port)}, own;
     socklen_t own_n = sizeof own;
 
     memcpy(&to.sin_addr, w->gateway.ip.b, 4);
     w->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (w->fd < 0 || setsockopt(w->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) != 0 ||
-        connect(w->fd, (const struct sockaddr *)&to, sizeof to) != 0 ||
+    if (w->fd < 0 || connect(w->fd, (const struct sockaddr *)&to, sizeof to) != 0 ||
         getsockname(w->fd, (struct sockaddr *)&own, &own_n) != 0)
         return false;
     w->own.ip = ip_from_bytes(4, (const uint8_t *)&own.sin_addr);
@@ -92,11 +91,22 @@ struct wire *wire_open(const struct endpoint *gateway)
     rng_fill(&rng_system, exponent, sizeof exponent);
     exponent[0] |= 0x80;
     w->dh = dh_import(DH_MODP_2048, (struct slice){exponent, sizeof exponent});
-    if (w->dh && open_socket(w))
+    if (w->dh && open_socket(w)) {
+        wire_patience(w, ANSWER_WAIT_MS, TRIES);
         return w;
+    }
     perror("socket to the gateway");
     wire_close(w);
     return NULL;
+}
+
+void wire_patience(struct wire *w, unsigned answer_wait_ms, unsigned tries)
+{
+    struct timeval wait = {.tv_sec = answer_wait_ms / 1000,
+                           .tv_usec = answer_wait_ms % 1000 * 1000};
+
+    (void)setsockopt(w->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    w->tries = tries;
 }
 
 void wire_close(struct wire *w)

@@ -22,7 +22,7 @@ struct wire {
     struct endpoint gateway, own;
     uint8_t got[IKE_MESSAGE_MAX];
     uint64_t took_ns; /* of the last exchange: from its (last) send to its answer */
-    unsigned retransmits;
+    unsigned retransmits, tries;
 };
 
 uint64_t wire_now_ns(void);
@@ -30,6 +30,8 @@ uint64_t wire_now_ns(void);
 /* NULL, with a line on stderr, when there is no socket or no memory. */
 struct wire *wire_open(const struct endpoint *gateway);
 void wire_close(struct wire *w);
+/* How long an answer is waited for, and how often a request is sent; 1 s and 5 times at first. */
+void wire_patience(struct wire *w, unsigned answer_wait_ms, unsigned tries);
 
 /* IKE_SA_INIT with new SPIs. What it makes lives until wire_forget. */
 bool wire_init(struct wire *w, const struct wire_login *login);

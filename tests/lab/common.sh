@@ -173,6 +173,20 @@ logged() { local i n=0; for i in $(all_nodes); do n=$((n + $(node_log "$i" | gre
 log_mark() { wc -l <"$(node_dir "$1")/anysad.log"; }
 log_since() { tail -n "+$(($2 + 1))" "$(node_dir "$1")/anysad.log"; }
 
+# ---------------------------------------------------------------- chance
+
+# chance SEED; roll N: ROLL becomes 0 .. N - 1. The same seed gives the same rolls.
+CHANCE=0
+ROLL=0
+chance() { CHANCE=$1; roll 1; roll 1; }
+roll() {
+    CHANCE=$(((CHANCE * 6364136223846793005 + 1442695040888963407) & 0x7fffffffffffffff))
+    ROLL=$(((CHANCE >> 24) % $1))
+}
+
+# sleep_ms MILLISECONDS
+sleep_ms() { sleep "$(($1 / 1000)).$(printf '%03d' $(($1 % 1000)))"; }
+
 # ---------------------------------------------------------------- pings that last
 
 # pings_start CUSTOMER INTERVAL: it and the inner host ping each other until pings_end
@@ -182,7 +196,7 @@ pings_start() {
 }
 ping_start() { # CUSTOMER NS SOURCE TARGET INTERVAL
     spawn "ping-$1-$2" "$STATE/ping-$1-$2" nsenter --net="$(ns_path "$2")" -- \
-        "$PYTHON" "$LAB_D/patient_ping.py" --source "$3" --count 65536 --interval "$5" "$4"
+        "$PYTHON" "$LAB_D/patient_ping.py" --source "$3" --count 65536 --interval "$5" --lost "$STATE/lost-$1-$2" "$4"
 }
 
 # pings_end WHAT CUSTOMER MIN: fails unless at least MIN went either way and all were answered
