@@ -449,6 +449,14 @@ static void sum_traffic(const struct traffic *t, unsigned lanes, struct dp_sa_st
     }
 }
 
+void dp_sa_own(struct dp *dp, uint32_t spi_in)
+{
+    struct sa *sa = find_sa(dp, spi_in);
+
+    if (sa)
+        atomic_store_explicit(&sa->hot.own, true, memory_order_relaxed);
+}
+
 bool dp_sa_get_stats(const struct dp *dp, uint32_t spi_in, struct dp_sa_stats *out)
 {
     const struct sa *sa = find_sa(dp, spi_in);

@@ -39,6 +39,7 @@ struct dp_config {
     unsigned lanes;             /* 1 is supported */
     struct ip_addr anycast[DP_ADDRESSES_MAX];
     size_t n_anycast;
+    uint32_t iv_max; /* where the IV counters end; 0: 2^32 - 1 */
 };
 
 enum dp_tunnel_type { DP_TUNNEL_IPSEC = 1, DP_TUNNEL_GRE = 2 };
@@ -130,9 +131,11 @@ bool dp_sa_get_stats(const struct dp *dp, uint32_t spi_in, struct dp_sa_stats *o
 int dp_set_tunnels(struct dp *dp, const struct dp_tunnel *tunnels, size_t n_tunnels,
                    const struct dp_route *routes, size_t n_routes);
 
+/* This process itself negotiated that SA, so it is sealed even while no epoch was granted yet. */
+void dp_sa_own(struct dp *dp, uint32_t spi_in);
 /* From now on ESP may be sealed under this epoch; 0: nothing may be sealed. Every new epoch must
  * be higher than all before it, also after a 0; another one is refused, said in the log, and
- * leaves things as they are. */
+ * leaves things as they are. Before the first one SAs of our own making alone are sealed. */
 void dp_set_epoch(struct dp *dp, uint32_t epoch);
 /* How far the IV counters have come: the largest of the lanes', up to 2^32 - 1. */
 uint32_t dp_iv_used(const struct dp *dp);

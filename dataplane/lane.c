@@ -20,7 +20,7 @@ struct lane *lane_new(struct dp *dp, unsigned index)
     memset(lane, 0, sizeof *lane);
     lane->dp = dp;
     lane->index = index;
-    lane->iv = iv_of(dp->config.slot, (uint8_t)index);
+    lane->iv = iv_of(dp->config.slot, (uint8_t)index, dp->config.iv_max);
     held = HOLD_MAX / dp->config.lanes;
     lane->memory = malloc((size_t)(BATCH_MAX + held) * PACKET_ROOM);
     lane->ike = ring_new(IKE_RING_BYTES);

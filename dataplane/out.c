@@ -98,11 +98,13 @@ static void gre_wrap(struct lane *lane, struct packet *p, const struct tunnel_co
 
 /* The IV's low half is the sequence number (DESIGN §5); CBC's IV must be unpredictable
  * (RFC 3602 §3) and is random instead. */
-static enum dp_drop take_iv(struct lane *lane, const struct esp_suite *suite, uint32_t *sequence,
+static enum dp_drop take_iv(struct lane *lane, const struct sa_hot *hot, uint32_t *sequence,
                             uint8_t iv[ESP_IV_MAX])
 {
+    const struct esp_suite *suite = &hot->suite;
+    bool own = atomic_load_explicit(&hot->own, memory_order_relaxed);
     uint64_t counter;
-    enum dp_drop wrong = iv_next(&lane->iv, lane->epoch, &counter);
+    enum dp_drop wrong = iv_next(&lane->iv, lane->epoch, own, &counter);
     struct writer w = writer_of(iv, ESP_IV_MAX);
 
     if (wrong != DROP_COUNT)
@@ -130,7 +132,7 @@ static void esp_begin(struct lane *lane, struct packet *p, const struct tunnel_c
         return;
     }
     (void)inner_clamp_mss(p->data, &p->inner, tunnel_mtu(conf, sa));
-    wrong = take_iv(lane, &sa->hot.suite, &sequence, iv);
+    wrong = take_iv(lane, &sa->hot, &sequence, iv);
     if (wrong != DROP_COUNT) {
         lane_drop(lane, wrong);
         return;

@@ -151,6 +151,7 @@ static void describe(struct sa *sa, const struct child_record *r)
     if (selects_family(&r->ts_local, 6) && selects_family(&r->ts_remote, 6))
         sa->hot.selects_all |= SELECTS_ALL_V6;
     atomic_init(&sa->hot.confirmed, r->confirmed);
+    atomic_init(&sa->hot.own, false);
     atomic_init(&sa->hot.proven, false);
     sa->hot.may_move = r->udp_encap && r->nat & NAT_PEER;
 }

@@ -39,6 +39,7 @@ struct sa_hot {
     uint8_t selects_all;         /* SELECTS_ flags */
     atomic_bool confirmed;       /* as the record says */
     atomic_bool proven;          /* the confirmed news was handed to the loop */
+    atomic_bool own;             /* this process negotiated it: may be sealed in epoch 0 */
     bool may_move;               /* UDP-encapsulated, and the peer is behind NAT */
     _Atomic uint32_t highest_in; /* sequence number; with may_move alone */
     tally move_told_us;          /* monotonic: when a move was last reported */

@@ -6,12 +6,19 @@
 #include "ike/internal.h"
 #include "proto/wire_ip.h"
 
+uint32_t draw_22_bits(struct ike_engine *e)
+{
+    bool granted = !e->config.granted || e->config.granted(e->config.next_iv_ctx);
+
+    return (rng_u32(&e->rng) & 0x1fffff) | (granted ? 0 : 0x200000);
+}
+
 uint32_t draw_esp_spi(struct ike_engine *e)
 {
     uint32_t spi;
 
     do
-        spi = (uint32_t)e->config.slot << 22 | (rng_u32(&e->rng) & 0x3fffff);
+        spi = (uint32_t)e->config.slot << 22 | draw_22_bits(e);
     while (spi < ESP_SPI_MIN || e->config.esp_spi_taken(e->config.spi_ctx, spi));
     return spi;
 }

@@ -735,7 +735,7 @@ int ike_restore(struct ike_engine *engine, const struct record *ike,
     }
     sa->our_spi = ike_record_spi(&ike->ike);
     sa->phase = PHASE_ESTABLISHED;
-    sa->may_jump = true;
+    sa->may_jump = sa->restored = true;
     own_restore(engine, sa);
     if (superseded) {
         sa->rekeyed = true;

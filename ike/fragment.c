@@ -32,11 +32,12 @@ struct fragments {
 static int seal_one(struct ike_engine *e, const struct ike_record *rec, const struct outgoing *o,
                     const struct fragment *f, struct writer *run)
 {
+    const struct ike_sa *sa = ike_sa_find(e, ike_record_spi(rec));
     uint64_t iv;
     size_t n;
     int rc;
 
-    if (!e->config.next_iv(e->config.next_iv_ctx, &iv)) {
+    if (!e->config.next_iv(e->config.next_iv_ctx, sa && !sa->restored, &iv)) {
         e->stats.no_epoch++;
         return ERR_BUSY;
     }

@@ -56,9 +56,13 @@ struct ike_config {
     uint32_t lifetime_s, child_lifetime_s, max_children;
     uint32_t fragment_size; /* largest datagram to a peer that takes fragments; 0: 1228 octets */
     uint32_t dpd_s;         /* silence after which we ask whether the peer lives; 0: never */
-    /* A fresh 64-bit IV of lane 15 under the granted epoch; false: none may be used now. */
-    bool (*next_iv)(void *ctx, uint64_t *iv);
+    /* A fresh 64-bit IV of lane 15 under the granted epoch; false: none may be used now. own: for
+     * an SA whose keys this process derived, on which epoch 0 will do. */
+    bool (*next_iv)(void *ctx, bool own, uint64_t *iv);
     void *next_iv_ctx;
+    /* Whether an epoch is granted: until then our SPIs come from a range of their own, so that they
+     * clash with none of another process of our slot. NULL: yes. Takes next_iv_ctx. */
+    bool (*granted)(void *ctx);
     /* Whether an ESP SPI or an IKE SPI of ours is taken anywhere in the cluster. */
     bool (*esp_spi_taken)(void *ctx, uint32_t spi);
     void *spi_ctx;

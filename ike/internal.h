@@ -119,6 +119,7 @@ struct ike_sa {
     size_t n_children, cap_children;
     bool busy;     /* a request waits for a key exchange; others stay unanswered */
     bool rekeyed;  /* another IKE SA took over, the peer will delete this one */
+    bool restored; /* its keys were derived by another process */
     bool may_jump; /* restored: the peer's message ID may be ahead of ours */
 
     struct fragments *fragments[2]; /* of a request, of a response; NULL: none */
@@ -215,6 +216,8 @@ struct request {
 
 /* engine.c */
 struct ike_action *act_add(struct ike_engine *e, enum ike_action_kind kind); /* NULL: no memory */
+/* 22 random bits for an SPI of ours, see ike_config.granted. */
+uint32_t draw_22_bits(struct ike_engine *e);
 void act_send(struct ike_engine *e, const struct endpoint *local, const struct endpoint *peer,
               struct slice bytes);
 void act_failure(struct ike_engine *e, const struct id128 *tunnel, const struct request *rq,

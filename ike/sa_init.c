@@ -169,7 +169,7 @@ uint64_t draw_ike_spi(struct ike_engine *e, uint64_t spi_i)
     uint64_t spi;
 
     do
-        spi = spi_make(&e->config.spi_key, e->config.slot, rng_u32(&e->rng), spi_i);
+        spi = spi_make(&e->config.spi_key, e->config.slot, draw_22_bits(e), spi_i);
     while (spi == 0 || ike_sa_find(e, spi));
     return spi;
 }

@@ -61,6 +61,7 @@ static void commit(struct node *node, const struct ike_action *action)
         .barrier = action->commit,
     };
 
+    node_note_own(node, action->records, action->n_records);
     node_sync(node, &event);
 }
 

@@ -1,4 +1,6 @@
 /* What the replication core wishes, one effect at a time, in its order. */
+#include <stdlib.h>
+
 #include "node/api_text.h"
 #include "node/node.h"
 #include "proto/err.h"
@@ -85,6 +87,8 @@ static void granted(struct node *node, uint32_t epoch)
         return;
     node->epoch = epoch;
     node->ike_iv_counter = 0;
+    free(node->own.spi);
+    node->own = (struct own_spis){0};
     if (node->dp)
         dp_set_epoch(node->dp, epoch);
     log_debug("node", "encrypting under epoch %u", epoch);
@@ -136,6 +140,9 @@ void node_carry_out_effect(struct node *node, const struct sync_effect *fx)
         break;
     case SYNC_FX_EPOCH:
         granted(node, fx->epoch);
+        break;
+    case SYNC_FX_CONFLICT:
+        node_stop_at_once(node);
         break;
     }
 }

@@ -62,14 +62,45 @@
 
 /* ---- what the cores and the dataplane ask of us ---- */
 
-static bool next_iv(void *ctx, uint64_t *iv)
+/* Epoch 0 is of this process alone as long as none was granted to it. */
+static bool next_iv(void *ctx, bool own, uint64_t *iv)
 {
     struct node *node = ctx;
 
-    if (node->epoch == 0 || node->ike_iv_counter == UINT32_MAX)
+    if ((node->epoch == 0 && !own) || node->muted || node->ike_iv_counter >= node->iv_max)
         return false;
     *iv = iv_make(node->config->node.slot, node->epoch, IV_LANE_IKE, ++node->ike_iv_counter);
     return true;
+}
+
+static bool is_granted(void *ctx)
+{
+    const struct node *node = ctx;
+
+    return node->epoch > 0;
+}
+
+/* Half of the IVs are used: the next epoch is asked for and taken without a pause. */
+static void renew_epoch(struct node *node)
+{
+    struct sync_event event = {.kind = SYNC_EV_EPOCH};
+    uint32_t used = node->dp ? dp_iv_used(node->dp) : 0;
+
+    if (node->ike_iv_counter > used)
+        used = node->ike_iv_counter;
+    if (node->epoch == 0 || used < node->iv_max / 2 || node->epoch_wanted == node->epoch)
+        return;
+    log_info("node", "half of the IVs of epoch %u are used: asking for the next", node->epoch);
+    node->epoch_wanted = node->epoch;
+    node_sync(node, &event);
+}
+
+void node_stop_at_once(struct node *node)
+{
+    node->muted = node->conflict = true;
+    if (node->dp)
+        dp_set_epoch(node->dp, 0);
+    uv_stop(&node->loop);
 }
 
 static bool esp_spi_taken(void *ctx, uint32_t spi)
@@ -161,6 +192,7 @@ static void on_sync_tick(uv_timer_t *timer)
     node_sync(node, &event);
     if (node->dp)
         dp_expire(node->dp, now_read().mono_us);
+    renew_epoch(node);
     node_takeover_tick(node);
     node_update_ready(node);
 }
@@ -355,6 +387,7 @@ static int open_ike(struct node *node)
         .find_endpoint_ctx = node,
         .next_iv = next_iv,
         .next_iv_ctx = node,
+        .granted = is_granted,
         .esp_spi_taken = esp_spi_taken,
         .spi_ctx = node,
     };
@@ -375,6 +408,7 @@ static int open_dataplane(struct node *node)
                                      .miss = on_miss,
                                      .moved = node_on_moved};
     struct dp_config c = {
+        .iv_max = node->iv_max,
         .slot = config->node.slot,
         .provider = "auto",
         .lanes = config->dataplane.lanes,
@@ -554,8 +588,15 @@ static void close_all(struct node *node)
 
 static void read_test_hooks(struct node *node)
 {
+    node->iv_max = UINT32_MAX;
 #ifdef ANYSA_TEST_HOOKS
     const char *no_install = getenv("ANYSA_TEST_NO_INSTALL");
+    const char *iv_max = getenv("ANYSA_TEST_IV_MAX");
+
+    if (iv_max && atoi(iv_max) > 0) {
+        node->iv_max = (uint32_t)atoi(iv_max);
+        log_warn("node", "test hook: an epoch lasts for %u IVs", node->iv_max);
+    }
 
     node->no_install = no_install && strcmp(no_install, "1") == 0;
     if (node->no_install)
@@ -594,5 +635,5 @@ int node_run(struct config *config)
         log_info("node", "stopped");
     }
     close_all(node);
-    return err == ERR_OK ? 0 : 1;
+    return err == ERR_OK && !node->conflict ? 0 : 1;
 }

@@ -66,6 +66,11 @@ struct node_counters {
     uint64_t reloads, reloads_failed;
 };
 
+struct own_spis { /* Child SAs that this process negotiated, by spi_in */
+    uint32_t *spi;
+    size_t n, cap;
+};
+
 struct pending;  /* events.c */
 struct takeover; /* takeover.c */
 struct activity; /* activity.c */
@@ -104,6 +109,10 @@ struct node {
     /* IVs of lane 15: (epoch, counter), never the same twice */
     uint32_t epoch; /* granted; 0 none */
     uint32_t ike_iv_counter;
+    uint32_t iv_max;       /* where the counters end: 2^32 - 1 but for tests */
+    uint32_t epoch_wanted; /* the epoch whose successor was asked for */
+    bool muted, conflict;  /* another process has our slot: nothing is encrypted any more */
+    struct own_spis own;   /* made while nothing was granted */
 
     struct takeover *takeover;
     struct activity *activity;
@@ -139,6 +148,9 @@ void node_ike(struct node *node, const struct ike_event *event);
 /* At the end of a turn of the loop, and before it sleeps. */
 void node_flush(struct node *node);
 
+/* Another process has our slot and the better claim: encrypts nothing more, ends the loop. */
+void node_stop_at_once(struct node *node);
+
 /* ---- effects.c, actions.c: one wish of a core each ---- */
 void node_carry_out_effect(struct node *node, const struct sync_effect *fx);
 void node_carry_out_action(struct node *node, const struct ike_action *action);
@@ -147,6 +159,8 @@ void node_transport_poll(struct node *node); /* what the mesh brought */
 
 /* ---- records.c: the one install path, for own records and for the others' ---- */
 void node_on_record(struct node *node, const struct record *record);
+/* Notes the Child SAs that a group of ours makes, as long as no epoch is granted. */
+void node_note_own(struct node *node, struct record *const *group, size_t n);
 /* After a reload or at start: installs what is stored and has a tunnel now, removes what
  * has none any more. */
 void node_install_all(struct node *node);
@@ -166,6 +180,7 @@ void node_on_confirmed(void *ctx, uint32_t spi_in);
 void node_on_ike_datagram(struct node *node, const struct endpoint *local,
                           const struct endpoint *peer, struct slice bytes, bool forwarded);
 bool node_may_negotiate(const struct node *node);
+bool node_may_adopt(const struct node *node); /* or take up what a process before us spoke for */
 
 /* ---- takeover.c: IKE SAs that another process owned ---- */
 void node_takeover_tick(struct node *node);

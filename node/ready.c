@@ -9,8 +9,10 @@ struct readiness node_readiness(const struct node *node)
 
     if (!sync_is_synced(node->sync))
         r.reasons[r.n++] = "not_synced";
-    if (node->epoch == 0)
+    if (node->epoch == 0) {
+        r.details[r.n] = sync_epoch_obstacle(node->sync);
         r.reasons[r.n++] = "no_epoch";
+    }
     if (!node->dp)
         r.reasons[r.n++] = "dataplane_down";
     if (node->draining)

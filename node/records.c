@@ -40,6 +40,37 @@ static void install_endpoint(struct node *node, uint32_t spi_in)
               err_text(err));
 }
 
+/* ---- what may be sealed before an epoch is granted ---- */
+
+static bool is_own(const struct node *node, uint32_t spi_in)
+{
+    for (size_t i = 0; i < node->own.n; i++)
+        if (node->own.spi[i] == spi_in)
+            return true;
+    return false;
+}
+
+void node_note_own(struct node *node, struct record *const *group, size_t n)
+{
+    for (size_t i = 0; i < n && node->epoch == 0; i++) {
+        const struct child_record *sa = &group[i]->child;
+        size_t cap = node->own.cap ? 2 * node->own.cap : 64;
+        uint32_t *more;
+
+        if (group[i]->kind != RECORD_CHILD || sa->state != SA_INSTALLED ||
+            sync_find_child(node->sync, sa->spi_in))
+            continue;
+        if (node->own.n == node->own.cap) {
+            more = realloc(node->own.spi, cap * sizeof *more);
+            if (!more)
+                return; /* it is sealed once an epoch is granted */
+            node->own.spi = more;
+            node->own.cap = cap;
+        }
+        node->own.spi[node->own.n++] = sa->spi_in;
+    }
+}
+
 static void install_child(struct node *node, const struct child_record *sa)
 {
     struct now now = now_read();
@@ -61,6 +92,8 @@ static void install_child(struct node *node, const struct child_record *sa)
     if (node->no_install)
         return;
     err = dp_sa_apply(node->dp, sa);
+    if (err == ERR_OK && node->epoch == 0 && is_own(node, sa->spi_in))
+        dp_sa_own(node->dp, sa->spi_in);
     if (err == ERR_OK)
         err = follow_peer(node, sa->spi_in);
     if (err != ERR_OK) {

@@ -5,7 +5,12 @@
 
 bool node_may_negotiate(const struct node *node)
 {
-    return node->epoch > 0 && sync_is_synced(node->sync);
+    return sync_is_synced(node->sync) && !node->muted;
+}
+
+bool node_may_adopt(const struct node *node)
+{
+    return node->epoch > 0 && node_may_negotiate(node);
 }
 
 static bool is_live(void *ctx, uint16_t slot)
@@ -21,6 +26,7 @@ static struct steering decide(const struct node *node, const struct ike_peek *pe
         .our_slot = node->config->node.slot,
         .forwarded = forwarded,
         .may_negotiate = node_may_negotiate(node),
+        .may_adopt = node_may_adopt(node),
         .caught_up = sync_is_caught_up(node->sync),
         .record_owner = record ? record->ike.term.slot : -1,
         .spi_slot = -1,

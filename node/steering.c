@@ -46,7 +46,7 @@ static struct steering others(const struct steer_facts *facts, uint16_t slot)
         return drop(STEER_TWICE);
     if (facts->live(facts->live_ctx, slot))
         return (struct steering){.way = STEER_FORWARD, .reason = STEER_OTHERS, .slot = slot};
-    if (facts->record_owner < 0 || !facts->may_negotiate)
+    if (facts->record_owner < 0 || !facts->may_adopt)
         return drop(STEER_OWNER_DEAD);
     return (struct steering){.way = STEER_ADOPT, .reason = STEER_ADOPTED};
 }

@@ -31,7 +31,8 @@ struct steer_facts {
     struct ike_peek peek;
     uint16_t our_slot;
     bool forwarded;     /* it came over the mesh */
-    bool may_negotiate; /* synced, and an epoch is granted */
+    bool may_negotiate; /* synced */
+    bool may_adopt;     /* and an epoch is granted: epoch 0 is for SAs of our own making */
     bool caught_up;     /* sync_is_caught_up */
     int record_owner;   /* slot of the IKE record's owner; -1: no record */
     int spi_slot;       /* ike_spi_slot; -1: the MAC is wrong */

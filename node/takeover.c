@@ -323,7 +323,7 @@ void node_takeover_tick(struct node *node)
         hand_over_some(node);
         return;
     }
-    if (t->draining || (!t->begun && node_may_negotiate(node))) {
+    if (t->draining || (!t->begun && node_may_adopt(node))) {
         t->draining = false;
         t->n_spis = 0;
         begin(node);

@@ -181,6 +181,8 @@ static Pb__Heard **heard_to_pb(struct arena *a, const struct codec_heard *h, siz
         pb->age_ms = h[i].age_ms;
         pb->believed = h[i].believed;
         pb->number = h[i].number;
+        pb->epoch = h[i].epoch;
+        pb->rival = h[i].rival;
         out[i] = pb;
     }
     return out;
@@ -199,6 +201,15 @@ static Pb__SlotEpoch **epochs_to_pb(struct arena *a, const struct codec_epoch *e
         pb->epoch = e[i].epoch;
         out[i] = pb;
     }
+    return out;
+}
+
+static uint32_t *slots_to_pb(struct arena *a, const uint16_t *slots, size_t n)
+{
+    uint32_t *out = arena_alloc(a, n * sizeof *out);
+
+    for (size_t i = 0; out && i < n; i++)
+        out[i] = slots[i];
     return out;
 }
 
@@ -223,7 +234,11 @@ static ProtobufCMessage *announce_to_pb(struct arena *a, const struct codec_anno
     pb->ike_sas = m->ike_sas;
     pb->child_sas = m->child_sas;
     pb->sa_digest = pb_bytes(m->sa_digest, sizeof m->sa_digest);
-    return pb->applied && pb->heard && pb->epochs ? &pb->base : NULL;
+    pb->tells_epochs = m->tells_epochs;
+    pb->sure = m->sure;
+    pb->n_sure_of = m->n_sure_of;
+    pb->sure_of = slots_to_pb(a, m->sure_of, m->n_sure_of);
+    return pb->applied && pb->heard && pb->epochs && pb->sure_of ? &pb->base : NULL;
 }
 
 static int heard_from_pb(const Pb__Announce *pb, struct codec_announce *m)
@@ -235,13 +250,15 @@ static int heard_from_pb(const Pb__Announce *pb, struct codec_announce *m)
         return ERR_NOMEM;
     for (size_t i = 0; i < pb->n_heard; i++) {
         struct codec_heard *h = &m->heard[i];
-        if (pb->heard[i]->slot > SLOT_MAX ||
+        if (pb->heard[i]->slot > SLOT_MAX || pb->heard[i]->epoch > EPOCH_MAX ||
             !id_from_pb(pb->heard[i]->incarnation, &h->incarnation))
             return ERR_INVALID;
         h->slot = (uint16_t)pb->heard[i]->slot;
         h->age_ms = pb->heard[i]->age_ms;
         h->believed = pb->heard[i]->believed;
         h->number = pb->heard[i]->number;
+        h->epoch = pb->heard[i]->epoch;
+        h->rival = pb->heard[i]->rival;
     }
     m->n_heard = pb->n_heard;
     return ERR_OK;
@@ -260,6 +277,22 @@ static int epochs_from_pb(const Pb__Announce *pb, struct codec_announce *m)
         m->epochs[i] = (struct codec_epoch){(uint16_t)pb->epochs[i]->slot, pb->epochs[i]->epoch};
     }
     m->n_epochs = pb->n_epochs;
+    return ERR_OK;
+}
+
+static int sure_of_from_pb(const Pb__Announce *pb, struct codec_announce *m)
+{
+    if (pb->n_sure_of > SLOT_MAX + 1)
+        return ERR_FULL;
+    m->sure_of = new_array(pb->n_sure_of, sizeof *m->sure_of);
+    if (!m->sure_of)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < pb->n_sure_of; i++) {
+        if (pb->sure_of[i] > SLOT_MAX)
+            return ERR_INVALID;
+        m->sure_of[i] = (uint16_t)pb->sure_of[i];
+    }
+    m->n_sure_of = pb->n_sure_of;
     return ERR_OK;
 }
 
@@ -282,6 +315,10 @@ static int announce_from_pb(const Pb__Announce *pb, struct codec_announce *m)
         rc = heard_from_pb(pb, m);
     if (rc == ERR_OK)
         rc = epochs_from_pb(pb, m);
+    if (rc == ERR_OK)
+        rc = sure_of_from_pb(pb, m);
+    m->tells_epochs = pb->tells_epochs;
+    m->sure = pb->sure;
     return rc;
 }
 
@@ -377,6 +414,77 @@ static int activity_from_pb(const Pb__Activity *pb, struct codec_activity *m)
     return ERR_OK;
 }
 
+/* ---- epoch grants ---- */
+
+static ProtobufCMessage *claim_to_pb(struct arena *a, const struct codec_claim *m)
+{
+    Pb__Claim *pb = arena_alloc(a, sizeof *pb);
+
+    if (!pb)
+        return NULL;
+    pb__claim__init(pb);
+    pb->epoch = m->epoch;
+    pb->round = m->round;
+    pb->members = m->members;
+    return &pb->base;
+}
+
+static int claim_from_pb(const Pb__Claim *pb, struct codec_claim *m)
+{
+    if (pb->epoch == 0 || pb->epoch > EPOCH_MAX)
+        return ERR_INVALID;
+    *m = (struct codec_claim){pb->epoch, pb->round, pb->members};
+    return ERR_OK;
+}
+
+static ProtobufCMessage *vote_to_pb(struct arena *a, const struct codec_vote *m)
+{
+    Pb__Vote *pb = arena_alloc(a, sizeof *pb);
+
+    if (!pb)
+        return NULL;
+    pb__vote__init(pb);
+    pb->claimant = pb_bytes(m->claimant.b, ID_BYTES);
+    pb->epoch = m->epoch;
+    pb->round = m->round;
+    pb->verdict = m->verdict;
+    pb->seen = m->seen;
+    pb->n_witnesses = m->n_witnesses;
+    pb->witnesses = arena_alloc(a, m->n_witnesses * sizeof(Pb__Witness *));
+    for (size_t i = 0; pb->witnesses && i < m->n_witnesses; i++) {
+        pb->witnesses[i] = arena_alloc(a, sizeof(Pb__Witness));
+        if (!pb->witnesses[i])
+            return NULL;
+        pb__witness__init(pb->witnesses[i]);
+        pb->witnesses[i]->slot = m->witnesses[i].slot;
+        pb->witnesses[i]->incarnation = pb_bytes(m->witnesses[i].incarnation.b, ID_BYTES);
+    }
+    return pb->witnesses ? &pb->base : NULL;
+}
+
+static int vote_from_pb(const Pb__Vote *pb, struct codec_vote *m)
+{
+    if (!id_from_pb(pb->claimant, &m->claimant) || pb->epoch == 0 || pb->epoch > EPOCH_MAX ||
+        pb->verdict == 0 || pb->verdict > CODEC_VERDICT_MAX || pb->seen > EPOCH_MAX ||
+        pb->n_witnesses > SLOT_MAX + 1)
+        return ERR_INVALID;
+    m->epoch = pb->epoch;
+    m->round = pb->round;
+    m->seen = pb->seen;
+    m->verdict = (uint8_t)pb->verdict;
+    m->witnesses = new_array(pb->n_witnesses, sizeof *m->witnesses);
+    if (!m->witnesses)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < pb->n_witnesses; i++) {
+        if (pb->witnesses[i]->slot > SLOT_MAX ||
+            !id_from_pb(pb->witnesses[i]->incarnation, &m->witnesses[i].incarnation))
+            return ERR_INVALID;
+        m->witnesses[i].slot = (uint16_t)pb->witnesses[i]->slot;
+    }
+    m->n_witnesses = pb->n_witnesses;
+    return ERR_OK;
+}
+
 /* ---- pull ---- */
 
 static ProtobufCMessage *pull_request_to_pb(struct arena *a, const struct codec_pull_request *m)
@@ -458,6 +566,10 @@ static ProtobufCMessage *message_to_pb(struct arena *a, const struct codec_messa
         return moved_to_pb(a, &m->moved);
     case CODEC_ACTIVITY:
         return activity_to_pb(a, &m->activity);
+    case CODEC_CLAIM:
+        return claim_to_pb(a, &m->claim);
+    case CODEC_VOTE:
+        return vote_to_pb(a, &m->vote);
     case CODEC_PULL_REQUEST:
         return pull_request_to_pb(a, &m->pull_request);
     case CODEC_PULL_REPLY:
@@ -500,6 +612,10 @@ static const ProtobufCMessageDescriptor *descriptor_of(enum codec_kind kind)
         return &pb__moved__descriptor;
     case CODEC_ACTIVITY:
         return &pb__activity__descriptor;
+    case CODEC_CLAIM:
+        return &pb__claim__descriptor;
+    case CODEC_VOTE:
+        return &pb__vote__descriptor;
     case CODEC_PULL_REQUEST:
         return &pb__pull_request__descriptor;
     case CODEC_PULL_REPLY:
@@ -521,6 +637,10 @@ static int message_from_pb(const void *pb, struct codec_message *out)
         return moved_from_pb(pb, &out->moved);
     case CODEC_ACTIVITY:
         return activity_from_pb(pb, &out->activity);
+    case CODEC_CLAIM:
+        return claim_from_pb(pb, &out->claim);
+    case CODEC_VOTE:
+        return vote_from_pb(pb, &out->vote);
     case CODEC_PULL_REQUEST:
         return pull_request_from_pb(pb, &out->pull_request);
     case CODEC_PULL_REPLY:
@@ -567,6 +687,7 @@ void codec_message_free(struct codec_message *m)
         free(m->announce.applied);
         free(m->announce.heard);
         free(m->announce.epochs);
+        free(m->announce.sure_of);
         break;
     case CODEC_FORWARD:
         free(m->forward.datagram);
@@ -576,6 +697,11 @@ void codec_message_free(struct codec_message *m)
     case CODEC_ACTIVITY:
         free(m->activity.spi_in);
         free(m->activity.age_ms);
+        break;
+    case CODEC_CLAIM:
+        break;
+    case CODEC_VOTE:
+        free(m->vote.witnesses);
         break;
     case CODEC_PULL_REQUEST:
         free(m->pull_request.vector);

@@ -67,6 +67,8 @@ struct codec_heard {
     uint16_t slot;
     bool believed;
     uint64_t number; /* the highest of its frames heard: this was said after it was made */
+    uint32_t epoch;  /* granted to it, as far as known */
+    bool rival;      /* not believed (any more), but alive */
 };
 
 struct codec_epoch {
@@ -87,6 +89,30 @@ struct codec_announce {
     char name[CODEC_TEXT_MAX], version[CODEC_TEXT_MAX]; /* printable ASCII */
     uint64_t ike_sas, child_sas;
     uint8_t sa_digest[32];
+    bool tells_epochs; /* epochs is the whole table */
+    bool sure;
+    uint16_t *sure_of; /* slots; where not sure of all */
+    size_t n_sure_of;
+};
+
+struct codec_claim {
+    uint32_t epoch, round;
+    uint64_t members;
+};
+
+struct codec_witness {
+    struct id128 incarnation;
+    uint16_t slot;
+};
+
+enum { CODEC_VERDICT_MAX = 5 };
+
+struct codec_vote {
+    struct id128 claimant;
+    uint32_t epoch, round, seen;
+    uint8_t verdict; /* 1..CODEC_VERDICT_MAX, enum grant_verdict */
+    struct codec_witness *witnesses;
+    size_t n_witnesses;
 };
 enum { CODEC_STATE_MAX = 4 };
 
@@ -141,6 +167,8 @@ enum codec_kind {
     CODEC_PULL_REPLY = 5,
     CODEC_MOVED = 6,
     CODEC_ACTIVITY = 7,
+    CODEC_CLAIM = 8,
+    CODEC_VOTE = 9,
 };
 
 struct codec_message {
@@ -151,6 +179,8 @@ struct codec_message {
         struct codec_forward forward;
         struct codec_moved moved;
         struct codec_activity activity;
+        struct codec_claim claim;
+        struct codec_vote vote;
         struct codec_pull_request pull_request;
         struct codec_pull_reply pull_reply;
     };

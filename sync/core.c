@@ -78,7 +78,7 @@ struct sync_core *sync_new(const struct sync_config *config, const struct rng *r
     core->told = MEMBER_JOINING;
     rng_fill(rng, core->incarnation.b, ID_BYTES);
     core->next_request = rng_u64(rng) >> 1;
-    if (!peers_new(core)) {
+    if (!peers_new(core) || !epoch_new(core)) {
         sync_free(core);
         return NULL;
     }
@@ -102,6 +102,7 @@ void sync_free(struct sync_core *core)
         return;
     out_free(core);
     peers_free(core);
+    grants_free(core->grants);
     pull_free(core);
     barrier_free(core);
     table_free(core->table);
@@ -211,6 +212,9 @@ static void take_event(struct sync_core *core, const struct sync_event *ev)
         break;
     case SYNC_EV_TICK:
         tick(core);
+        break;
+    case SYNC_EV_EPOCH:
+        grants_want_next(core->grants);
         break;
     case SYNC_EV_FLUSH:
         break;

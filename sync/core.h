@@ -5,6 +5,7 @@
 
 #include "proto/codec.h"
 #include "sync/frame.h"
+#include "sync/grant.h"
 #include "sync/mutant.h"
 #include "sync/records.h"
 #include "sync/sync.h"
@@ -34,7 +35,8 @@ enum {
     STRAYS_AT_ONCE = 256,         /* of a dead member's log, published again in one turn */
     UNSYNCED_MS = 1000,           /* lacking something for so long ends being synced */
     ENDPOINT_KEEP_MS = 86400000,  /* an endpoint record whose Child SA is unknown */
-    EPOCH_RAISE_EVERY_MS = 1000,
+    RIVAL_SLACK_MS =
+        100, /* under way, before a process of our slot that was heard counts as alive */
     REFUSAL_TOLD_EVERY_MS = 60000, /* a log line per reason */
 };
 
@@ -48,7 +50,9 @@ struct candidate {
 /* An incarnation that was believed before the present one. */
 struct retired {
     struct id128 incarnation;
-    uint64_t highest; /* frame number, of all channels: what comes again must be beyond */
+    uint64_t highest;  /* frame number, of all channels: what comes again must be beyond */
+    uint64_t heard_us; /* when the last such came, or it was the believed one; 0: it has left */
+    uint32_t epoch;    /* granted to it */
 };
 
 /* What its last Announce leaves us to fetch. */
@@ -175,11 +179,12 @@ struct sync_core {
     uint64_t announced_us;
 
     /* epochs (core_epoch.c) */
-    uint32_t epoch;       /* granted */
-    uint32_t epoch_asked; /* in the journal's hands, 0 none */
-    uint64_t epoch_ticket, epoch_asked_us;
-    uint32_t epochs_seen[SLOT_MAX + 1];
-    bool epoch_exhausted_told;
+    uint32_t epoch; /* granted */
+    struct grants *grants;
+    uint32_t epoch_granted; /* by the others, not told yet */
+    bool epoch_sure;        /* as last announced */
+    size_t epoch_n_sure;
+    bool conflict; /* another process has our slot, and the better claim to it */
 
     struct barrier *barriers;
     size_t n_barriers, cap_barriers;
@@ -251,6 +256,9 @@ bool peers_new(struct sync_core *core);
 void peers_frame(struct sync_core *core, struct slice bytes);
 void peers_request(struct sync_core *core, struct slice bytes, uint64_t request);
 void peers_reply(struct sync_core *core, struct slice bytes, uint64_t request);
+bool peer_has_candidate(const struct sync_core *core, const struct peer *p);
+/* Another process of its slot that was believed before is alive. */
+bool peer_has_rival(const struct sync_core *core, const struct peer *p);
 struct peer *peers_find(const struct sync_core *core, uint16_t slot);
 uint64_t peer_highest(const struct peer *p); /* frame number heard of the believed one */
 bool peer_live(const struct sync_core *core, const struct peer *p);
@@ -287,7 +295,14 @@ void barrier_step(struct sync_core *core);
 void barrier_free(struct sync_core *core);
 
 /* ---- core_epoch.c ---- */
-void epoch_saw(struct sync_core *core, uint16_t slot, uint32_t epoch);
+bool epoch_new(struct sync_core *core);
+void epoch_recover(struct sync_core *core, const struct sync_recovery *recovery);
+void epoch_heard(struct sync_core *core, const struct peer *p); /* its Announce, which names us */
+void epoch_on_claim(struct sync_core *core, const struct peer *p, const struct codec_claim *m);
+void epoch_on_vote(struct sync_core *core, const struct peer *p, const struct codec_vote *m);
+void epoch_rival(struct sync_core *core, const struct codec_heard *h);
+bool epoch_tables_wanted(const struct sync_core *core);
+size_t epoch_tell(struct sync_core *core, struct codec_epoch *out); /* room for all members */
 void epoch_step(struct sync_core *core);
 
 #endif

@@ -368,10 +368,7 @@ void log_recover(struct sync_core *core, struct sync_recovery *recovery)
 {
     core->recovered = true;
     core->journal_empty = recovery->journal_empty || recovery->journal_cut || recovery->epoch == 0;
-    core->epochs_seen[core->config.slot] = recovery->epoch;
-    for (size_t i = 0; i < recovery->n_epochs; i++)
-        if (recovery->epochs[i].slot <= SLOT_MAX)
-            core->epochs_seen[recovery->epochs[i].slot] = recovery->epochs[i].epoch;
+    epoch_recover(core, recovery);
     for (size_t i = 0; i < recovery->n_records; i++) {
         struct record *r = recovery->records[i];
         struct entry *e;

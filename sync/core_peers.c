@@ -152,14 +152,43 @@ static struct retired *find_retired(struct peer *p, const struct id128 *incarnat
     return NULL;
 }
 
-/* Retired, and neither its time nor this frame speaks for a return. */
-static bool stays_retired(const struct sync_core *core, struct peer *p,
-                          const struct frame_header *h)
+static bool is_recent(const struct sync_core *core, uint64_t heard_us)
 {
-    const struct retired *r = find_retired(p, &h->incarnation);
+    return heard_us && since_us(core, heard_us) <= ms_us(core->config.dead_ms);
+}
 
-    return r &&
-           (h->number <= r->highest || since_us(core, p->heard_us) <= ms_us(core->config.dead_ms));
+bool peer_has_rival(const struct sync_core *core, const struct peer *p)
+{
+    for (size_t i = 0; i < p->n_retired; i++)
+        if (is_recent(core, p->retired[i].heard_us))
+            return true;
+    return false;
+}
+
+bool peer_has_candidate(const struct sync_core *core, const struct peer *p)
+{
+    for (size_t i = 0; i < p->n_candidates; i++)
+        if (since_us(core, p->candidates[i].heard_us) < 4 * ms_us(core->config.dead_ms))
+            return true;
+    return false;
+}
+
+/* A retired one sends again, beyond what we had of it: it lives, though another is believed. */
+static enum frame_refusal note_rival(struct sync_core *core, struct retired *r, struct slice bytes,
+                                     const struct frame_header *h)
+{
+    enum frame_refusal why;
+    size_t n = 0;
+
+    if (h->number <= r->highest || h->channel != FRAME_PUB)
+        return REFUSED_RETIRED;
+    why = frame_open(core->box, bytes, h, NULL, core->plain_in, &n);
+    wipe(core->plain_in, n);
+    if (why != FRAME_TAKEN)
+        return why;
+    r->highest = h->number;
+    r->heard_us = core->now.mono_us;
+    return REFUSED_RETIRED;
 }
 
 /* The highest number heard of it: this frame's, or that of one which overtook it. */
@@ -212,7 +241,9 @@ static void retire(struct peer *p)
     if (p->n_retired < RETIRED_MAX)
         p->n_retired++;
     memmove(p->retired + 1, p->retired, (p->n_retired - 1) * sizeof *p->retired);
-    p->retired[0] = (struct retired){p->incarnation, peer_highest(p)};
+    p->retired[0] = (struct retired){p->incarnation, peer_highest(p),
+                                     p->announced && p->says.state == MEMBER_DEAD ? 0 : p->heard_us,
+                                     p->announced ? p->says.epoch : 0};
 }
 
 static void believe(struct sync_core *core, struct peer *p, const struct frame_header *h,
@@ -230,6 +261,7 @@ static void believe(struct sync_core *core, struct peer *p, const struct frame_h
     p->believed = true;
     p->incarnation = h->incarnation;
     p->changed_at = frame_box_number(core->box);
+    grants_believe(core->grants, p->slot, &p->incarnation);
     p->heard_us = p->heard_any_us = core->now.mono_us;
     p->n_candidates = 0;
     memset(p->windows, 0, sizeof p->windows);
@@ -285,7 +317,8 @@ static bool belongs(enum frame_channel channel, enum codec_kind kind)
     switch (channel) {
     case FRAME_PUB:
         return kind == CODEC_UPDATE || kind == CODEC_ANNOUNCE || kind == CODEC_FORWARD ||
-               kind == CODEC_MOVED || kind == CODEC_ACTIVITY;
+               kind == CODEC_MOVED || kind == CODEC_ACTIVITY || kind == CODEC_CLAIM ||
+               kind == CODEC_VOTE;
     case FRAME_REQUEST:
         return kind == CODEC_PULL_REQUEST;
     case FRAME_REPLY:
@@ -302,6 +335,7 @@ static enum frame_refusal take(struct sync_core *core, struct slice bytes,
                                struct codec_message *m)
 {
     struct peer *p = peers_find(core, h->slot);
+    struct retired *retired;
     enum frame_refusal why;
     size_t n;
     int rc;
@@ -310,8 +344,9 @@ static enum frame_refusal take(struct sync_core *core, struct slice bytes,
         return REFUSED_FORM;
     if (!p || h->slot == core->config.slot)
         return REFUSED_SENDER;
-    if (stays_retired(core, p, h))
-        return REFUSED_RETIRED;
+    retired = find_retired(p, &h->incarnation);
+    if (retired && (h->number <= retired->highest || is_recent(core, p->heard_us)))
+        return note_rival(core, retired, bytes, h);
     why = frame_open(core->box, bytes, h, reply_to, core->plain_in, &n);
     if (why != FRAME_TAKEN)
         return why;
@@ -375,9 +410,13 @@ static void on_announce(struct sync_core *core, struct peer *p, uint64_t number,
             p->says.applied[i].seq <= core->self->seq)
             p->says_ack = p->says.applied[i].seq;
     barrier_ack(core, p);
-    epoch_saw(core, p->slot, p->says.epoch);
-    for (size_t i = 0; i < p->says.n_epochs; i++)
-        epoch_saw(core, p->says.epochs[i].slot, p->says.epochs[i].epoch);
+    for (size_t i = 0; i < p->says.n_heard; i++)
+        if (p->says.heard[i].slot == core->config.slot) {
+            if (id128_equal(&p->says.heard[i].incarnation, &core->incarnation))
+                epoch_heard(core, p);
+            else
+                epoch_rival(core, &p->says.heard[i]);
+        }
     hear_of_others(core, &p->says);
     pull_look(core, p);
 }
@@ -455,6 +494,10 @@ void peers_frame(struct sync_core *core, struct slice bytes)
         on_moved(core, &m.moved);
     else if (m.kind == CODEC_ACTIVITY)
         on_activity(core, from->slot, &m.activity);
+    else if (m.kind == CODEC_CLAIM)
+        epoch_on_claim(core, from, &m.claim);
+    else if (m.kind == CODEC_VOTE)
+        epoch_on_vote(core, from, &m.vote);
     else if (id128_equal(&m.update.origin, &from->incarnation))
         log_update(core, from, &m.update);
     else
@@ -528,6 +571,35 @@ void peers_reply(struct sync_core *core, struct slice bytes, uint64_t request)
 
 /* All who are believed, then candidates: those of one large start beyond the room wait until
  * some of the others are believed. */
+static uint32_t age_ms_of(const struct sync_core *core, uint64_t heard_us)
+{
+    uint64_t age_ms = since_us(core, heard_us) / 1000;
+
+    return age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms;
+}
+
+/* Who sends, but is not believed: candidates, and rivals of those who are. */
+static size_t heard_besides(struct sync_core *core, const struct peer *p, size_t n)
+{
+    for (size_t k = 0; k < p->n_candidates && n < core->cap_heard; k++)
+        if (since_us(core, p->candidates[k].heard_us) < 4 * ms_us(core->config.dead_ms))
+            core->heard[n++] = (struct codec_heard){.incarnation = p->candidates[k].incarnation,
+                                                    .slot = p->slot,
+                                                    .number = p->candidates[k].number};
+    for (size_t k = 0; k < p->n_retired && n < core->cap_heard; k++)
+        if (is_recent(core, p->retired[k].heard_us))
+            core->heard[n++] =
+                (struct codec_heard){.incarnation = p->retired[k].incarnation,
+                                     .age_ms = age_ms_of(core, p->retired[k].heard_us),
+                                     .slot = p->slot,
+                                     .number = p->retired[k].highest,
+                                     .epoch = p->retired[k].epoch,
+                                     .rival = true};
+    return n;
+}
+
+/* All who are believed, then the others: those of one large start beyond the room wait until
+ * some of the others are believed. */
 static size_t heard_by_us(struct sync_core *core)
 {
     _Static_assert((int)SYNC_MEMBERS_MAX <= (int)CODEC_HEARD_MAX, "all believed ones fit");
@@ -535,35 +607,23 @@ static size_t heard_by_us(struct sync_core *core)
 
     for (size_t i = 0; i < core->n_peers; i++) {
         const struct peer *p = &core->peers[i];
-        uint64_t age_ms = since_us(core, p->heard_us) / 1000;
         if (p->believed)
-            core->heard[n++] = (struct codec_heard){
-                p->incarnation, age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms, p->slot, true,
-                peer_highest(p)};
+            core->heard[n++] = (struct codec_heard){.incarnation = p->incarnation,
+                                                    .age_ms = age_ms_of(core, p->heard_us),
+                                                    .slot = p->slot,
+                                                    .believed = true,
+                                                    .number = peer_highest(p),
+                                                    .epoch = p->announced ? p->says.epoch : 0};
     }
-    for (size_t i = 0; i < core->n_peers; i++) {
-        const struct peer *p = &core->peers[i];
-        for (size_t k = 0; k < p->n_candidates && n < core->cap_heard; k++)
-            if (since_us(core, p->candidates[k].heard_us) < 4 * ms_us(core->config.dead_ms))
-                core->heard[n++] = (struct codec_heard){p->candidates[k].incarnation, 0, p->slot,
-                                                        false, p->candidates[k].number};
-    }
-    return n;
-}
-
-static size_t epochs_known(const struct sync_core *core, struct codec_epoch *out)
-{
-    size_t n = 0;
-
-    for (unsigned slot = 0; slot <= SLOT_MAX; slot++)
-        if (core->epochs_seen[slot])
-            out[n++] = (struct codec_epoch){(uint16_t)slot, core->epochs_seen[slot]};
+    for (size_t i = 0; i < core->n_peers; i++)
+        n = heard_besides(core, &core->peers[i], n);
     return n;
 }
 
 void peers_announce(struct sync_core *core)
 {
     struct codec_epoch epochs[SLOT_MAX + 1];
+    uint16_t sure_of[SLOT_MAX + 1];
     struct codec_message m = {.kind = CODEC_ANNOUNCE};
     struct codec_announce *a = &m.announce;
     uint64_t every_ms = core->n_barriers ? ANNOUNCE_BARRIER_MS : ANNOUNCE_EVERY_MS;
@@ -579,8 +639,12 @@ void peers_announce(struct sync_core *core)
     a->heard = core->heard;
     a->n_heard = heard_by_us(core);
     a->epoch = core->epoch;
+    a->sure_of = sure_of;
+    a->sure = grants_sure(core->grants, sure_of, &a->n_sure_of);
     a->epochs = epochs;
-    a->n_epochs = epochs_known(core, epochs);
+    a->tells_epochs = epoch_tables_wanted(core);
+    if (a->tells_epochs)
+        a->n_epochs = epoch_tell(core, epochs);
     memcpy(a->name, core->config.name, sizeof core->config.name);
     memcpy(a->version, core->config.version, sizeof core->config.version);
     a->ike_sas = table_counts(core->table)->ike_sas;

@@ -94,6 +94,7 @@ enum sync_event_kind {
     SYNC_EV_MISS,          /* spi_in: ESP came for an SA that is not here; whose slot is live */
     SYNC_EV_TICK,          /* at least every 10 ms */
     SYNC_EV_DRAIN,         /* draining: announce that we leave, or are back */
+    SYNC_EV_EPOCH,         /* half of the granted epoch's IVs are used: the next one is wanted */
     SYNC_EV_FLUSH,         /* the loop turn ends: let out what `more` held back */
 };
 
@@ -158,7 +159,8 @@ enum sync_effect_kind {
     SYNC_FX_ACTIVITY,   /* activity: a question or an answer of another node (borrowed) */
     SYNC_FX_MEMBER,     /* slot, state: a member's liveness changed */
     SYNC_FX_MISS_OVER,  /* spi_in: nobody has what was missed, or it is deleted: wait no longer */
-    SYNC_FX_EPOCH,      /* epoch: durable; encryption may use it from now on */
+    SYNC_FX_EPOCH,      /* epoch: granted; encryption may use it from now on */
+    SYNC_FX_CONFLICT,   /* another process has our slot and a better claim to it: stop */
 };
 
 struct sync_batch { /* one transaction */
@@ -260,6 +262,9 @@ bool sync_is_synced(const struct sync_core *core);
  * it for dead and its SAs over, so it answers no IKE until it knows what they did meanwhile. */
 bool sync_is_caught_up(const struct sync_core *core);
 uint32_t sync_epoch(const struct sync_core *core); /* granted; 0 none yet */
+/* Why no epoch is granted: "epoch_quorum_missing", "epoch_grantors_unsure", "slot_in_use",
+ * "member_lists_differ", "epochs_exhausted"; NULL: one is, or the Claim is under way. */
+const char *sync_epoch_obstacle(const struct sync_core *core);
 struct id128 sync_incarnation(const struct sync_core *core);
 /* Order-free digest over all live (not deleted, not expired) records: SHA2-256 of keys and states.
  */

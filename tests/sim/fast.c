@@ -302,6 +302,7 @@ static void own(struct codec_message *m, uint64_t *sum)
         a->applied = copy_vector(a->applied, a->n_applied, sum);
         a->heard = copy_of(a->heard, a->n_heard * sizeof *a->heard);
         a->epochs = copy_of(a->epochs, a->n_epochs * sizeof *a->epochs);
+        a->sure_of = copy_of(a->sure_of, a->n_sure_of * sizeof *a->sure_of);
         break;
     }
     case CODEC_FORWARD:
@@ -324,6 +325,12 @@ static void own(struct codec_message *m, uint64_t *sum)
         a->age_ms = copy_of(a->age_ms, a->age_ms ? a->n * sizeof *a->age_ms : 0);
         break;
     }
+    case CODEC_VOTE: {
+        struct codec_vote *v = &m->vote;
+        v->witnesses = copy_of(v->witnesses, v->n_witnesses * sizeof *v->witnesses);
+        break;
+    }
+    case CODEC_CLAIM:
     case CODEC_MOVED:
         break;
     }

@@ -91,6 +91,9 @@ static void on_effect(struct sim *s, struct member *m, const struct sync_effect 
     case SYNC_FX_ACTIVITY:  /* no packets */
     case SYNC_FX_MISS_OVER: /* and none to hold */
         break;
+    case SYNC_FX_CONFLICT: /* one process per slot here */
+        sim_fail(s, "I4: member %d stops for a rival that is not there", m->index);
+        break;
     case SYNC_FX_EPOCH:
         check_epoch(s, m, fx->epoch);
         m->epoch = fx->epoch;

@@ -120,9 +120,9 @@ static void heard_moved(void *ctx, uint32_t spi, const struct endpoint *peer)
     rig->n_moved++;
 }
 
-void rig_open(struct rig *rig, const struct dp_config *sockets)
+static void open_rig(struct rig *rig, const struct dp_config *sockets, uint32_t iv_max)
 {
-    struct dp_config config = {.slot = 5, .provider = "auto", .lanes = 1};
+    struct dp_config config = {.slot = 5, .provider = "auto", .lanes = 1, .iv_max = iv_max};
     struct dp_callbacks callbacks = {rig, heard_ike, heard_confirmed, heard_miss, heard_moved};
     struct dp_tunnel tunnels[3] = {0};
     struct dp_route routes[3] = {0};
@@ -149,7 +149,17 @@ void rig_open(struct rig *rig, const struct dp_config *sockets)
     tunnels[2].has_gre_key = true;
     tunnels[2].gre_key = 7;
     must(dp_set_tunnels(rig->dp, tunnels, 3, routes, 3) == ERR_OK, "dp_set_tunnels");
+}
+
+void rig_open(struct rig *rig, const struct dp_config *sockets)
+{
+    open_rig(rig, sockets, 0);
     dp_set_epoch(rig->dp, 9);
+}
+
+void rig_open_ungranted(struct rig *rig, uint32_t iv_max)
+{
+    open_rig(rig, NULL, iv_max);
 }
 
 void rig_close(struct rig *rig)

@@ -48,6 +48,8 @@ struct rig {
 /* Slot 5, epoch 9 granted, tunnels 1 (IPsec), 2 (IPsec) and 3 (GRE with key 7), routes to each.
  * `sockets` NULL: the memory source; else dp_open with it, threads included. */
 void rig_open(struct rig *rig, const struct dp_config *sockets);
+/* In memory, no epoch yet; IV counters end at iv_max. */
+void rig_open_ungranted(struct rig *rig, uint32_t iv_max);
 void rig_close(struct rig *rig);
 /* Lets the lane run until nothing more arrives, then dp_poll. */
 void rig_run(struct rig *rig);

@@ -118,21 +118,41 @@ Test(dataplane_iv, exhaustion_stops_until_a_higher_epoch)
     rig_close(&rig);
 }
 
+Test(dataplane_iv, before_the_first_epoch_only_our_own_sas_are_sealed)
+{
+    struct child_record own = rig_record(&suite_rows[0], SPI, 1);
+    struct rig rig;
+
+    rig_open_ungranted(&rig, 3);
+    cr_assert_eq(dp_sa_apply(rig.dp, &own), ERR_OK);
+    cr_assert_eq(send_one(&rig, &own), 0);
+    cr_assert_eq(drops(&rig, DROP_NO_EPOCH), 1);
+    dp_sa_own(rig.dp, SPI);
+    for (uint32_t i = 1; i <= 3; i++)
+        cr_assert_eq(send_one(&rig, &own), iv_make(5, 0, 0, i));
+    cr_assert_eq(send_one(&rig, &own), 0, "the counter ends there, too");
+    dp_set_epoch(rig.dp, 9);
+    cr_assert_eq(send_one(&rig, &own), iv_make(5, 9, 0, 1));
+    dp_set_epoch(rig.dp, 0);
+    cr_assert_eq(send_one(&rig, &own), 0, "never back to epoch 0");
+    rig_close(&rig);
+}
+
 /* The lane does not rely on dp_set_epoch alone: a lower epoch must not restart the counter. */
 Test(dataplane_iv, a_lane_never_goes_back_to_a_lower_epoch)
 {
-    struct iv iv = iv_of(5, 0);
+    struct iv iv = iv_of(5, 0, 0);
     uint64_t out;
 
     iv_grant(&iv, 9);
-    cr_assert_eq(iv_next(&iv, 9, &out), DROP_COUNT);
+    cr_assert_eq(iv_next(&iv, 9, false, &out), DROP_COUNT);
     cr_assert_eq(out, iv_make(5, 9, 0, 1));
     iv_grant(&iv, 8);
-    cr_assert_eq(iv_next(&iv, 8, &out), DROP_NO_EPOCH);
+    cr_assert_eq(iv_next(&iv, 8, false, &out), DROP_NO_EPOCH);
     iv_grant(&iv, EPOCH_MAX + 10); /* would look like epoch 9 in the IV's 18 bits */
-    cr_assert_eq(iv_next(&iv, EPOCH_MAX + 10, &out), DROP_NO_EPOCH);
+    cr_assert_eq(iv_next(&iv, EPOCH_MAX + 10, true, &out), DROP_NO_EPOCH);
     iv_grant(&iv, 9);
-    cr_assert_eq(iv_next(&iv, 9, &out), DROP_COUNT);
+    cr_assert_eq(iv_next(&iv, 9, false, &out), DROP_COUNT);
     cr_assert_eq(out, iv_make(5, 9, 0, 2), "where it was");
 }
 
@@ -141,7 +161,7 @@ Test(dataplane_iv, none_comes_twice_in_a_random_history)
 {
     enum { STEPS = 200000 };
     uint64_t *all = calloc(STEPS, sizeof *all), state = 1;
-    struct iv iv = iv_of(1022, 3);
+    struct iv iv = iv_of(1022, 3, 0);
     uint32_t granted = 0, highest = 0;
     size_t n = 0;
 
@@ -164,7 +184,7 @@ Test(dataplane_iv, none_comes_twice_in_a_random_history)
             break;
         default:
             iv_grant(&iv, granted);
-            if (iv_next(&iv, granted, &all[n]) == DROP_COUNT)
+            if (iv_next(&iv, granted, state & 1, &all[n]) == DROP_COUNT)
                 n++;
         }
     }

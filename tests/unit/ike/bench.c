@@ -24,14 +24,21 @@ void bench_fill(void *ctx, uint8_t *out, size_t n)
     }
 }
 
-static bool next_iv(void *ctx, uint64_t *iv)
+static bool next_iv(void *ctx, bool own, uint64_t *iv)
 {
     struct bench *b = ctx;
 
-    if (b->no_iv)
+    if (b->no_iv || (b->ungranted && !own))
         return false;
     *iv = b->next_iv++;
     return true;
+}
+
+static bool granted(void *ctx)
+{
+    struct bench *b = ctx;
+
+    return !b->ungranted;
 }
 
 static bool never_taken(void *ctx, uint32_t spi)
@@ -73,6 +80,7 @@ void bench_open(struct bench *b)
     config.cookie_threshold = 64;
     config.next_iv = next_iv;
     config.next_iv_ctx = b;
+    config.granted = granted;
     config.esp_spi_taken = never_taken;
     b->engine = ike_new(&config, &rng);
 

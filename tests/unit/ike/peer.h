@@ -11,6 +11,7 @@ struct bench {
     struct now now;
     uint64_t rng_state, next_iv;
     bool no_iv;     /* next_iv says no */
+    bool ungranted; /* it says so for SAs of other processes */
     bool hold_jobs; /* jobs are kept in held_jobs until bench_run_held */
     struct ike_job *held_jobs[64];
     size_t n_held_jobs;

@@ -20,9 +20,10 @@ static void no_wake(void *ctx)
     (void)ctx;
 }
 
-static bool no_iv(void *ctx, uint64_t *iv)
+static bool no_iv(void *ctx, bool own, uint64_t *iv)
 {
     (void)ctx;
+    (void)own;
     (void)iv;
     return false;
 }

@@ -80,6 +80,7 @@ Test(steering, every_way_out)
             .our_slot = US,
             .forwarded = r->so & FORWARDED,
             .may_negotiate = r->so & ABLE,
+            .may_adopt = r->so & ABLE,
             .caught_up = !(r->so & STALLED),
             .record_owner = r->record_owner,
             .spi_slot = r->spi_slot,

@@ -170,6 +170,9 @@ static void on_effect(struct cluster *c, struct node *n, const struct sync_effec
         n->epoch = fx->epoch;
         n->n_epochs++;
         break;
+    case SYNC_FX_CONFLICT:
+        n->n_conflicts++;
+        break;
     }
 }
 

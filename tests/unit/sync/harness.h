@@ -49,6 +49,7 @@ struct node {
     size_t n_moved;
     struct sync_activity activity; /* of the last ACTIVITY */
     size_t n_activities;
+    size_t n_conflicts;
     uint32_t miss_over; /* of the last MISS_OVER */
     size_t n_misses_over;
     size_t n_published, n_requests; /* effects */

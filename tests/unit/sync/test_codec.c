@@ -287,8 +287,9 @@ Test(codec_message, an_update_keeps_groups_and_numbers)
 Test(codec_message, an_announce_comes_back_whole)
 {
     struct log_position applied[2] = {{sample_id(1), 1, 5}, {sample_id(2), SLOT_MAX, UINT64_MAX}};
-    struct codec_heard heard[1] = {{sample_id(2), 17, 2, true, 99}};
+    struct codec_heard heard[1] = {{sample_id(2), 17, 2, true, 99, 7, true}};
     struct codec_epoch epochs[2] = {{0, 1}, {SLOT_MAX, EPOCH_MAX}};
+    uint16_t sure_of[2] = {0, SLOT_MAX};
     struct codec_message m = {.kind = CODEC_ANNOUNCE}, back;
     struct codec_announce *a = &m.announce;
 
@@ -303,6 +304,9 @@ Test(codec_message, an_announce_comes_back_whole)
                                  .n_epochs = 2,
                                  .name = "n1",
                                  .version = "0.1.0",
+                                 .tells_epochs = true,
+                                 .sure_of = sure_of,
+                                 .n_sure_of = 2,
                                  .ike_sas = 3,
                                  .child_sas = 4};
     memset(a->sa_digest, 0xd1, sizeof a->sa_digest);
@@ -312,6 +316,9 @@ Test(codec_message, an_announce_comes_back_whole)
     cr_assert(back.announce.n_applied == 2 && back.announce.applied[1].seq == UINT64_MAX);
     cr_assert(back.announce.heard[0].age_ms == 17 && back.announce.heard[0].believed);
     cr_assert_eq(back.announce.heard[0].number, 99u);
+    cr_assert(back.announce.heard[0].epoch == 7 && back.announce.heard[0].rival);
+    cr_assert(back.announce.tells_epochs && !back.announce.sure);
+    cr_assert(back.announce.n_sure_of == 2 && back.announce.sure_of[1] == SLOT_MAX);
     cr_assert(back.announce.epochs[1].epoch == EPOCH_MAX &&
               back.announce.epochs[1].slot == SLOT_MAX);
     cr_assert_str_eq(back.announce.name, "n1");
@@ -325,14 +332,18 @@ Test(codec_message, a_full_announce_fits)
     static struct log_position applied[CODEC_POSITIONS_MAX];
     static struct codec_heard heard[CODEC_HEARD_MAX];
     static struct codec_epoch epochs[SLOT_MAX + 1];
+    static uint16_t sure_of[SLOT_MAX + 1];
     struct codec_message m = {.kind = CODEC_ANNOUNCE}, back;
 
     for (uint32_t i = 0; i < CODEC_POSITIONS_MAX; i++)
         applied[i] = (struct log_position){sample_id(i), SLOT_MAX, UINT64_MAX};
     for (uint32_t i = 0; i < CODEC_HEARD_MAX; i++)
-        heard[i] = (struct codec_heard){sample_id(i), UINT32_MAX, SLOT_MAX, true, UINT64_MAX};
-    for (uint16_t i = 0; i <= SLOT_MAX; i++)
+        heard[i] = (struct codec_heard){sample_id(i), UINT32_MAX, SLOT_MAX, true,
+                                        UINT64_MAX,   EPOCH_MAX,  true};
+    for (uint16_t i = 0; i <= SLOT_MAX; i++) {
         epochs[i] = (struct codec_epoch){i, EPOCH_MAX};
+        sure_of[i] = SLOT_MAX;
+    }
     m.announce = (struct codec_announce){.head = UINT64_MAX,
                                          .applied = applied,
                                          .n_applied = CODEC_POSITIONS_MAX,
@@ -340,6 +351,9 @@ Test(codec_message, a_full_announce_fits)
                                          .n_heard = CODEC_HEARD_MAX,
                                          .epochs = epochs,
                                          .n_epochs = SLOT_MAX + 1,
+                                         .tells_epochs = true,
+                                         .sure_of = sure_of,
+                                         .n_sure_of = SLOT_MAX + 1,
                                          .epoch = EPOCH_MAX};
     memset(m.announce.name, 'n', CODEC_TEXT_MAX - 1);
     memset(m.announce.version, 'v', CODEC_TEXT_MAX - 1);
@@ -352,18 +366,21 @@ Test(codec_message, a_full_announce_fits)
 Test(codec_message, an_announce_is_refused_for_each_defect)
 {
     struct log_position applied[1] = {{sample_id(1), 1, 5}};
-    struct codec_heard heard[1] = {{sample_id(2), 17, 2, true, 99}};
+    struct codec_heard heard[1] = {{sample_id(2), 17, 2, true, 99, 7, true}};
     struct codec_epoch epochs[1] = {{0, 1}};
+    uint16_t sure_of[1] = {1};
     struct codec_announce good = {.applied = applied,
                                   .n_applied = 1,
                                   .heard = heard,
                                   .n_heard = 1,
                                   .epochs = epochs,
                                   .n_epochs = 1,
+                                  .sure_of = sure_of,
+                                  .n_sure_of = 1,
                                   .name = "n1",
                                   .version = "1"};
 
-    for (int defect = 0; defect <= 6; defect++) {
+    for (int defect = 0; defect <= 8; defect++) {
         struct codec_message m = {.kind = CODEC_ANNOUNCE, .announce = good}, back;
         size_t n;
         applied[0].slot = defect == 1 ? SLOT_MAX + 1 : 1;
@@ -371,6 +388,8 @@ Test(codec_message, an_announce_is_refused_for_each_defect)
         epochs[0].epoch = defect == 3 ? EPOCH_MAX + 1 : 1;
         m.announce.state = defect == 4 ? CODEC_STATE_MAX + 1 : 1;
         m.announce.epoch = defect == 5 ? EPOCH_MAX + 1 : 1;
+        heard[0].epoch = defect == 7 ? EPOCH_MAX + 1 : 1;
+        sure_of[0] = defect == 8 ? SLOT_MAX + 1 : 1;
         if (defect == 6)
             strcpy(m.announce.name, "a\nb");
         cr_assert_eq(codec_encode(&m, room, sizeof room, &n), ERR_OK);
@@ -462,6 +481,37 @@ Test(codec_message, a_moved_peer_comes_back_whole_or_is_refused)
         cr_assert_eq(back.moved.spi_in, rows[i].spi_in);
         cr_assert(endpoint_equal(&back.moved.peer, &m.moved.peer));
         codec_message_free(&back);
+    }
+}
+
+Test(codec_message, a_claim_and_a_vote_come_back_whole_or_are_refused)
+{
+    struct codec_witness witnesses[2] = {{sample_id(3), 3}, {sample_id(4), SLOT_MAX}};
+    const struct codec_vote good = {sample_id(1), EPOCH_MAX, 7, 9, 1, witnesses, 2};
+    struct codec_message m = {.kind = CODEC_CLAIM, .claim = {EPOCH_MAX, 7, UINT64_MAX}}, back;
+
+    back = there_and_back(&m);
+    cr_assert(back.claim.epoch == EPOCH_MAX && back.claim.round == 7 &&
+              back.claim.members == UINT64_MAX);
+    m = (struct codec_message){.kind = CODEC_VOTE, .vote = good};
+    back = there_and_back(&m);
+    cr_assert(id128_equal(&back.vote.claimant, &good.claimant) && back.vote.seen == 9 &&
+              back.vote.verdict == 1 && back.vote.round == 7 && back.vote.epoch == EPOCH_MAX);
+    cr_assert(back.vote.n_witnesses == 2 && back.vote.witnesses[1].slot == SLOT_MAX &&
+              id128_equal(&back.vote.witnesses[1].incarnation, &witnesses[1].incarnation));
+    codec_message_free(&back);
+    for (int defect = 0; defect <= 6; defect++) {
+        size_t n;
+
+        m = (struct codec_message){.kind = CODEC_VOTE, .vote = good};
+        m.vote.epoch = defect == 0 ? 0 : defect == 1 ? EPOCH_MAX + 1 : 1;
+        m.vote.verdict = defect == 2 ? 0 : defect == 3 ? CODEC_VERDICT_MAX + 1 : 1;
+        m.vote.seen = defect == 4 ? EPOCH_MAX + 1 : 1;
+        witnesses[0].slot = defect == 5 ? SLOT_MAX + 1 : 3;
+        if (defect == 6)
+            m = (struct codec_message){.kind = CODEC_CLAIM, .claim = {0, 7, 1}};
+        cr_assert_eq(codec_encode(&m, room, sizeof room, &n), ERR_OK);
+        cr_assert_eq(codec_decode((struct slice){room, n}, &back), ERR_INVALID, "%d", defect);
     }
 }
 

@@ -69,9 +69,11 @@ Test(sync_repair, a_late_joiner_gets_all_in_pages)
     enum { MANY = 2000 };
     struct cluster *c = cluster_new(3);
 
-    start(c, 1);
-    start(c, 2);
+    start_all(c);
     settle(c);
+    kill_node(c, 3);
+    memory_disk_free(at(c, 3)->disk);
+    at(c, 3)->disk = memory_disk_new();
     for (uint32_t i = 0; i < MANY; i++) {
         struct record *r = sample_child(0x400100 + i, i);
         give(c, 1,
@@ -424,7 +426,8 @@ Test(sync_epoch, no_epoch_before_it_is_durable)
     cluster_free(c);
 }
 
-Test(sync_epoch, a_journal_speaks_for_itself_at_once)
+/* Until its earlier life is dead for certain: dead_ms. */
+Test(sync_epoch, who_restarts_waits_for_its_earlier_life_to_be_dead)
 {
     struct cluster *c = cluster_new(3);
 
@@ -434,10 +437,89 @@ Test(sync_epoch, a_journal_speaks_for_itself_at_once)
         kill_node(c, 2);
         run(c, 10);
         start(c, 2);
-        run(c, 2);
-        cr_assert_eq(at(c, 2)->epoch, life, "granted before it is synced");
+        run(c, 300);
+        cr_assert_eq(at(c, 2)->epoch, 0u);
+        cr_assert_str_eq(sync_epoch_obstacle(at(c, 2)->core), "slot_in_use");
+        run(c, 500);
+        cr_assert_eq(at(c, 2)->epoch, life);
         settle(c);
     }
+    cluster_free(c);
+}
+
+Test(sync_epoch, three_need_both_others)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    kill_node(c, 3);
+    run(c, 600);
+    kill_node(c, 2);
+    run(c, 600);
+    start(c, 2);
+    run(c, 2000);
+    cr_assert_eq(at(c, 2)->epoch, 0u);
+    cr_assert_str_eq(sync_epoch_obstacle(at(c, 2)->core), "epoch_quorum_missing");
+    cr_assert(sync_is_synced(at(c, 2)->core), "it may negotiate, in epoch 0");
+    start(c, 3);
+    settle(c);
+    cr_assert_eq(at(c, 2)->epoch, 2u);
+    cr_assert_eq(at(c, 3)->epoch, 2u);
+    cluster_free(c);
+}
+
+Test(sync_epoch, five_need_three_of_the_four)
+{
+    struct cluster *c = cluster_new(5);
+
+    start_all(c);
+    settle(c);
+    kill_node(c, 5);
+    kill_node(c, 4);
+    run(c, 600);
+    start(c, 4);
+    settle(c);
+    cr_assert_eq(at(c, 4)->epoch, 2u);
+    kill_node(c, 4);
+    kill_node(c, 3);
+    run(c, 600);
+    start(c, 4);
+    run(c, 2000);
+    cr_assert_eq(at(c, 4)->epoch, 0u, "two of four are no majority");
+    cluster_free(c);
+}
+
+Test(sync_epoch, the_next_one_is_granted_beside_the_present_one)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    give(c, 1, &(struct sync_event){.kind = SYNC_EV_EPOCH});
+    run(c, 200);
+    cr_assert_eq(at(c, 1)->epoch, 2u);
+    cr_assert_eq(at(c, 1)->n_epochs, 2u);
+    cr_assert_eq(at(c, 2)->epoch, 1u);
+    cluster_free(c);
+}
+
+/* What a grantor promised is on its disk before it votes. */
+Test(sync_epoch, no_grant_without_the_grantors_disk)
+{
+    struct cluster *c = cluster_new(2);
+
+    start_all(c);
+    settle(c);
+    kill_node(c, 2);
+    run(c, 600);
+    at(c, 1)->disk_held = true;
+    start(c, 2);
+    run(c, 2000);
+    cr_assert_eq(at(c, 2)->epoch, 0u);
+    at(c, 1)->disk_held = false;
+    settle(c);
+    cr_assert_eq(at(c, 2)->epoch, 2u);
     cluster_free(c);
 }
 

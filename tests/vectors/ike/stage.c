@@ -25,8 +25,9 @@ static void fill(void *ctx, uint8_t *out, size_t n)
     }
 }
 
-static bool next_iv(void *ctx, uint64_t *iv)
+static bool next_iv(void *ctx, bool own, uint64_t *iv)
 {
+    (void)own;
     struct stage *s = ctx;
 
     *iv = s->next_iv++;
