@@ -302,14 +302,16 @@ void dp_set_epoch(struct dp *dp, uint32_t epoch)
 
 uint32_t dp_iv_used(const struct dp *dp)
 {
-    uint64_t most = 0;
+    uint32_t epoch = atomic_load_explicit(&dp->epoch, memory_order_relaxed), most = 0;
 
     for (unsigned i = 0; i < dp->n_lanes; i++) {
-        uint64_t used = tally_get(&dp->lanes[i]->counters.iv_last);
-        if (used > most)
-            most = used;
+        uint64_t used = tally_get(&dp->lanes[i]->counters.iv_used);
+        uint32_t last = (uint32_t)used;
+
+        if (used >> 32 == epoch && last > most) /* else it has not begun with this epoch */
+            most = last;
     }
-    return (uint32_t)most;
+    return most;
 }
 
 /* ---------------------------------------------------------------- SAs */

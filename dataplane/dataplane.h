@@ -137,7 +137,8 @@ void dp_sa_own(struct dp *dp, uint32_t spi_in);
  * be higher than all before it, also after a 0; another one is refused, said in the log, and
  * leaves things as they are. Before the first one SAs of our own making alone are sealed. */
 void dp_set_epoch(struct dp *dp, uint32_t epoch);
-/* How far the IV counters have come: the largest of the lanes', up to 2^32 - 1. */
+/* How far the IV counters of the present epoch have come: the largest of the lanes', up to
+ * 2^32 - 1. */
 uint32_t dp_iv_used(const struct dp *dp);
 
 struct dp_counters {

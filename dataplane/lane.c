@@ -166,7 +166,7 @@ size_t lane_turn(struct lane *lane, int timeout_ms)
         carry_held(lane);
     if (all.n)
         carry(lane, &arrived, &leaving);
-    tally_set(&lane->counters.iv_last, lane->iv.last);
+    tally_set(&lane->counters.iv_used, (uint64_t)lane->iv.epoch << 32 | lane->iv.last);
     if (lane->wake_loop)
         wake_loop(lane);
     return all.n;

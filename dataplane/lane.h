@@ -47,7 +47,7 @@ struct lane_counters {
     tally drops[DROP_COUNT];
     tally moves_reported, moves_unreported;
     tally held, held_released, held_overflow;
-    tally iv_last; /* how far the IV counter has come */
+    tally iv_used; /* epoch and counter of the last IV, as in the IV: epoch << 32 | counter */
 };
 
 struct sa_hot;

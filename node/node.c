@@ -88,6 +88,15 @@ static void renew_epoch(struct node *node)
 
     if (node->ike_iv_counter > used)
         used = node->ike_iv_counter;
+    if ((used >= node->iv_max) != node->iv_exhausted) {
+        node->iv_exhausted = !node->iv_exhausted;
+        if (node->iv_exhausted)
+            log_error(
+                "node",
+                "the IVs of epoch %u are used up and no other epoch is granted: packets towards "
+                "customers are dropped until a majority of the other members is back",
+                node->epoch);
+    }
     if (node->epoch == 0 || used < node->iv_max / 2 || node->epoch_wanted == node->epoch)
         return;
     log_info("node", "half of the IVs of epoch %u are used: asking for the next", node->epoch);

@@ -111,6 +111,7 @@ struct node {
     uint32_t ike_iv_counter;
     uint32_t iv_max;       /* where the counters end: 2^32 - 1 but for tests */
     uint32_t epoch_wanted; /* the epoch whose successor was asked for */
+    bool iv_exhausted;     /* nothing can be sealed before another epoch is granted */
     bool muted, conflict;  /* another process has our slot: nothing is encrypted any more */
     struct own_spis own;   /* made while nothing was granted */
 
