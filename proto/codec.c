@@ -143,10 +143,14 @@ static int update_from_pb(const Pb__Update *pb, struct codec_update *m)
         for (size_t k = 0; k < g->n_records; k++) {
             struct record **r = &m->records[m->n_records];
             rc = record_from_pb(g->records[k], false, r);
-            if (rc != ERR_OK)
+            if (rc != ERR_OK && rc != ERR_UNSUPPORTED)
                 return rc;
-            (*r)->origin = m->origin;
-            (*r)->seq = m->first_seq + m->n_records++;
+            if (*r) {
+                (*r)->origin = m->origin;
+                (*r)->seq = m->first_seq + m->n_records;
+            }
+            m->n_records++;
+            rc = ERR_OK;
         }
     }
     return ERR_OK;
@@ -300,11 +304,10 @@ static int announce_from_pb(const Pb__Announce *pb, struct codec_announce *m)
 {
     int rc;
 
-    if (pb->state > CODEC_STATE_MAX || pb->epoch > EPOCH_MAX ||
-        pb->sa_digest.len != sizeof m->sa_digest || !text_from_pb(pb->name, m->name) ||
-        !text_from_pb(pb->version, m->version))
+    if (pb->epoch > EPOCH_MAX || pb->sa_digest.len != sizeof m->sa_digest ||
+        !text_from_pb(pb->name, m->name) || !text_from_pb(pb->version, m->version))
         return ERR_INVALID;
-    m->state = (uint8_t)pb->state;
+    m->state = pb->state > CODEC_STATE_MAX ? CODEC_STATE_NEWER : (uint8_t)pb->state;
     m->head = pb->head;
     m->epoch = pb->epoch;
     m->ike_sas = pb->ike_sas;
@@ -544,7 +547,7 @@ static int pull_reply_from_pb(const Pb__PullReply *pb, struct codec_pull_reply *
         return ERR_NOMEM;
     for (size_t i = 0; i < pb->n_records; i++) {
         int rc = record_from_pb(pb->records[i], true, &m->records[i]);
-        if (rc != ERR_OK)
+        if (rc != ERR_OK && rc != ERR_UNSUPPORTED)
             return rc;
         m->n_records++;
     }

@@ -43,6 +43,10 @@ int codec_record_encode(const struct record *r, uint8_t *out, size_t cap, size_t
 /* *out: record_free. */
 int codec_record_decode(struct slice bytes, struct record **out);
 
+/* Of the unknown fields of two forms of one record: each field that either has, and where they
+ * differ the larger value, so that order and repetition make no difference. ERR_NOMEM. */
+int codec_unknown_join(const struct blob *a, const struct blob *b, struct blob *out);
+
 /* ---- messages ---- */
 
 struct log_position {
@@ -54,7 +58,8 @@ struct log_position {
 struct codec_update {
     struct id128 origin;
     uint64_t first_seq;
-    /* Records in log order; decoded ones have their position filled in except origin_slot. */
+    /* Records in log order; decoded ones have their position filled in except origin_slot. NULL
+     * stands for one of a kind that cannot be kept. */
     struct record **records;
     size_t n_records;
     uint32_t *group_sizes; /* how many records each group has; they sum to n_records */
@@ -114,7 +119,10 @@ struct codec_vote {
     struct codec_witness *witnesses;
     size_t n_witnesses;
 };
-enum { CODEC_STATE_MAX = 4 };
+enum {
+    CODEC_STATE_MAX = 4,
+    CODEC_STATE_NEWER = 3 /* stands for a state of a newer version: degraded */
+};
 
 struct codec_forward {
     struct endpoint local, peer;
@@ -149,7 +157,7 @@ struct codec_pull_request {
 
 struct codec_pull_reply {
     uint64_t snapshot;
-    struct record **records; /* with their positions */
+    struct record **records; /* with their positions; NULL as in an update */
     size_t n_records;
     uint64_t next_cursor;
     bool more;
@@ -188,6 +196,7 @@ struct codec_message {
 
 /* ERR_FULL when it does not fit in cap (or CODEC_MESSAGE_MAX). *n gets the size. */
 int codec_encode(const struct codec_message *m, uint8_t *out, size_t cap, size_t *n);
+/* ERR_UNSUPPORTED: a kind of message of a newer version. */
 int codec_decode(struct slice bytes, struct codec_message *out);
 /* Frees what codec_decode allocated: records too, unless the caller set n_records to 0 or
  * took some and left NULL in their places. */

@@ -6,6 +6,9 @@
 #include "proto/codec.h"
 #include "proto/sync.pb-c.h"
 
+/* Far enough, and sums cannot overflow. */
+#define CODEC_TIME_MAX_MS (INT64_C(1) << 50)
+
 /* Memory for one encoding or decoding: pieces are cut from secret_alloc'ed chunks,
  * never freed one by one, and all wiped together. */
 struct arena_chunk;
@@ -23,6 +26,20 @@ ProtobufCAllocator arena_allocator(struct arena *a);
 Pb__Record *record_to_pb(struct arena *a, const struct record *r, bool with_position);
 /* Copies, then checks (codec_record_check, and the position if it is wanted). */
 int record_from_pb(const Pb__Record *pb, bool with_position, struct record **out);
+
+/* ---- codec_unknown.c: what newer versions added ---- */
+
+/* The fields that neither message knows, but for the body of kind `without`, for keeping. body may
+ * be NULL. ERR_FULL when there are too many. */
+int unknown_keep(const ProtobufCMessage *outer, const ProtobufCMessage *body, uint32_t without,
+                 struct blob *out);
+/* What was kept of either; then gives a message its own again, false when not well formed. */
+bool unknown_split(const struct blob *b, struct reader *outer, struct reader *body);
+bool unknown_restore(struct arena *a, struct reader r, ProtobufCMessage *m);
+/* The kind of a record whose body is not known here; 0: it has none. */
+uint8_t later_kind(const Pb__Record *pb);
+bool later_from_pb(const Pb__Record *pb, struct record *r);
+bool later_to_pb(struct arena *a, const struct record *r, Pb__Record *pb);
 
 Pb__Endpoint *endpoint_to_pb(struct arena *a, const struct endpoint *e);
 bool endpoint_from_pb(const Pb__Endpoint *pb, struct endpoint *out);

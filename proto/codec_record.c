@@ -8,12 +8,9 @@
 #include "proto/wire_ip.h"
 
 enum {
-    UNKNOWN_FIELDS_MAX = 64,                /* per level */
-    TAG_MAX = (1 << 29) - 1,                /* protobuf's, which protobuf-c does not enforce */
     RECORD_BUDGET_BYTES = 768 * 1024,       /* what unpacking one record may take */
     RECORD_BYTES_MAX = 6 * RECORD_BLOB_MAX, /* encoded */
 };
-static const int64_t time_max_ms = INT64_C(1) << 50; /* far enough, and sums cannot overflow */
 
 /* ---- small values ---- */
 
@@ -139,141 +136,6 @@ static bool blob_from_pb(ProtobufCBinaryData b, struct blob *out)
 static ProtobufCBinaryData secret_to_pb(const struct secret *s)
 {
     return pb_bytes(s->b, s->n);
-}
-
-/* ---- fields of newer versions ----
- * record.unknown holds: u32 length of the Record's own, those fields as they stood on the
- * wire, then those of its body. */
-
-static size_t unknown_size(const ProtobufCMessage *m)
-{
-    size_t n = 0;
-
-    for (unsigned i = 0; i < m->n_unknown_fields; i++) {
-        uint32_t key = m->unknown_fields[i].tag;
-        size_t key_bytes = 1;
-        for (uint64_t v = (uint64_t)key << 3; v >= 128; v >>= 7)
-            key_bytes++;
-        n += key_bytes + m->unknown_fields[i].len;
-    }
-    return n;
-}
-
-static void unknown_write(struct writer *w, const ProtobufCMessage *m)
-{
-    for (unsigned i = 0; i < m->n_unknown_fields; i++) {
-        const ProtobufCMessageUnknownField *f = &m->unknown_fields[i];
-        uint64_t v = (uint64_t)f->tag << 3 | (uint64_t)f->wire_type;
-        for (; v >= 128; v >>= 7)
-            write_u8(w, (uint8_t)(v | 128));
-        write_u8(w, (uint8_t)v);
-        write_bytes(w, f->data, f->len);
-    }
-}
-
-static bool unknown_ok(const ProtobufCMessage *m)
-{
-    if (m->n_unknown_fields > UNKNOWN_FIELDS_MAX)
-        return false;
-    for (unsigned i = 0; i < m->n_unknown_fields; i++)
-        if (m->unknown_fields[i].tag == 0 || m->unknown_fields[i].tag > TAG_MAX)
-            return false;
-    return true;
-}
-
-static int unknown_keep(const ProtobufCMessage *outer, const ProtobufCMessage *body,
-                        struct blob *out)
-{
-    size_t n_outer = unknown_size(outer), n_body = unknown_size(body);
-    struct writer w;
-
-    if (n_outer + n_body == 0)
-        return ERR_OK;
-    if (!unknown_ok(outer) || !unknown_ok(body) || 4 + n_outer + n_body > RECORD_BLOB_MAX)
-        return ERR_FULL;
-    out->p = secret_alloc(4 + n_outer + n_body);
-    if (!out->p)
-        return ERR_NOMEM;
-    out->n = (uint32_t)(4 + n_outer + n_body);
-    w = writer_of(out->p, out->n);
-    write_u32(&w, (uint32_t)n_outer);
-    unknown_write(&w, outer);
-    unknown_write(&w, body);
-    return w.bad || w.n != out->n ? ERR_INVALID : ERR_OK;
-}
-
-static uint64_t read_varint(struct reader *r)
-{
-    uint64_t v = 0;
-
-    for (unsigned shift = 0; shift < 64; shift += 7) {
-        uint8_t byte = read_u8(r);
-        v |= (uint64_t)(byte & 127) << shift;
-        if (byte < 128)
-            return v;
-    }
-    r->bad = true;
-    return 0;
-}
-
-/* The bytes of one field's value, a length prefix included. */
-static struct slice read_field_value(struct reader *r, unsigned wire_type)
-{
-    const uint8_t *start = r->p;
-
-    switch (wire_type) {
-    case PROTOBUF_C_WIRE_TYPE_VARINT:
-        (void)read_varint(r);
-        break;
-    case PROTOBUF_C_WIRE_TYPE_64BIT:
-        read_skip(r, 8);
-        break;
-    case PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED:
-        read_skip(r, read_varint(r));
-        break;
-    case PROTOBUF_C_WIRE_TYPE_32BIT:
-        read_skip(r, 4);
-        break;
-    default:
-        r->bad = true;
-    }
-    return r->bad ? (struct slice){0} : (struct slice){start, (size_t)(r->p - start)};
-}
-
-/* Gives a message the fields in `r`; false when they are not well formed. */
-static bool unknown_restore(struct arena *a, struct reader r, ProtobufCMessage *m)
-{
-    ProtobufCMessageUnknownField *fields;
-    unsigned n = 0;
-
-    if (r.left == 0)
-        return !r.bad;
-    fields = arena_alloc(a, UNKNOWN_FIELDS_MAX * sizeof *fields);
-    while (fields && r.left && n < UNKNOWN_FIELDS_MAX) {
-        uint64_t key = read_varint(&r);
-        struct slice value = read_field_value(&r, key & 7);
-        if (r.bad || key >> 3 == 0 || key >> 3 > TAG_MAX)
-            return false;
-        fields[n++] =
-            (ProtobufCMessageUnknownField){(uint32_t)(key >> 3), (ProtobufCWireType)(key & 7),
-                                           value.n, (uint8_t *)(uintptr_t)value.p};
-    }
-    m->n_unknown_fields = n;
-    m->unknown_fields = fields;
-    return fields && r.left == 0;
-}
-
-static bool unknown_split(const struct blob *b, struct reader *outer, struct reader *body)
-{
-    struct reader r = reader_of(b->p, b->n);
-
-    if (b->n == 0) {
-        *outer = *body = r;
-        return true;
-    }
-    *outer = read_sub(&r, read_u32(&r));
-    *body = r;
-    return !r.bad;
 }
 
 /* ---- to protobuf ---- */
@@ -402,7 +264,7 @@ Pb__Record *record_to_pb(struct arena *a, const struct record *r, bool with_posi
         pb->endpoint = moved_to_pb(a, &r->endpoint);
         break;
     default:
-        return NULL;
+        return later_to_pb(a, r, pb) ? pb : NULL;
     }
     if (!pb->ike) /* one pointer, whichever the kind */
         return NULL;
@@ -493,29 +355,40 @@ static bool body_from_pb(const Pb__Record *pb, struct record *r)
         return ike_from_pb(pb->ike, &r->ike);
     case RECORD_CHILD:
         return child_from_pb(pb->child, &r->child);
-    default:
+    case RECORD_ENDPOINT:
         return moved_from_pb(pb->endpoint, &r->endpoint);
+    default:
+        return later_from_pb(pb, r);
+    }
+}
+
+static uint8_t kind_of(const Pb__Record *pb)
+{
+    switch (pb->body_case) {
+    case PB__RECORD__BODY_IKE:
+        return RECORD_IKE;
+    case PB__RECORD__BODY_CHILD:
+        return RECORD_CHILD;
+    case PB__RECORD__BODY_ENDPOINT:
+        return RECORD_ENDPOINT;
+    default:
+        return later_kind(pb);
     }
 }
 
 int record_from_pb(const Pb__Record *pb, bool with_position, struct record **out)
 {
-    static const struct {
-        Pb__Record__BodyCase body;
-        enum record_kind kind;
-    } kinds[] = {{PB__RECORD__BODY_IKE, RECORD_IKE},
-                 {PB__RECORD__BODY_CHILD, RECORD_CHILD},
-                 {PB__RECORD__BODY_ENDPOINT, RECORD_ENDPOINT}};
-    struct record *r = NULL;
+    uint8_t kind = kind_of(pb);
+    const ProtobufCMessage *body = record_is_later(kind) ? NULL : (ProtobufCMessage *)pb->ike;
+    struct record *r;
     int rc = ERR_INVALID;
 
     *out = NULL;
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (pb->body_case == kinds[i].body && pb->ike)
-            if (!(r = record_new(kinds[i].kind)))
-                return ERR_NOMEM;
+    if (kind == 0 || (!record_is_later(kind) && !body))
+        return ERR_UNSUPPORTED; /* no body that anyone could keep */
+    r = record_new(kind);
     if (!r)
-        return ERR_UNSUPPORTED; /* a kind of a newer version */
+        return ERR_NOMEM;
     r->version = pb->version;
     if (with_position) {
         if (pb->origin_slot > SLOT_MAX || pb->seq == 0 || !id_from_pb(pb->origin, &r->origin))
@@ -525,7 +398,7 @@ int record_from_pb(const Pb__Record *pb, bool with_position, struct record **out
     }
     if (!body_from_pb(pb, r))
         goto fail;
-    rc = unknown_keep(&pb->base, (const ProtobufCMessage *)pb->ike, &r->unknown);
+    rc = unknown_keep(&pb->base, body, kind, &r->unknown);
     if (rc == ERR_OK)
         rc = codec_record_check(r);
     if (rc != ERR_OK)
@@ -534,15 +407,15 @@ int record_from_pb(const Pb__Record *pb, bool with_position, struct record **out
     return ERR_OK;
 fail:
     record_free(r);
-    return rc;
+    return record_is_later(kind) && rc == ERR_INVALID ? ERR_UNSUPPORTED : rc;
 }
 
 /* ---- the check ---- */
 
 static bool times_fit(int64_t created_ms, int64_t not_after_ms)
 {
-    return created_ms >= 0 && created_ms < time_max_ms && not_after_ms >= 0 &&
-           not_after_ms < time_max_ms;
+    return created_ms >= 0 && created_ms < CODEC_TIME_MAX_MS && not_after_ms >= 0 &&
+           not_after_ms < CODEC_TIME_MAX_MS;
 }
 
 static bool family_known(const struct ip_addr *a)
@@ -635,6 +508,9 @@ int codec_record_check(const struct record *r)
         fits = child_fits(&r->child);
     else if (r->kind == RECORD_ENDPOINT)
         fits = r->endpoint.spi_in >= ESP_SPI_MIN && family_known(&r->endpoint.peer.ip);
+    else if (record_is_later(r->kind))
+        fits = r->later.not_after_ms > 0 && r->later.not_after_ms < CODEC_TIME_MAX_MS &&
+               r->later.body.n > 0 && r->later.body.n <= RECORD_BLOB_MAX;
     return fits ? ERR_OK : ERR_INVALID;
 }
 

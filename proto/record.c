@@ -104,6 +104,8 @@ static int each_blob(struct record *r, int (*f)(struct blob *b))
     if (r->kind == RECORD_IKE)
         for (int i = 0; i < IKE_BLOBS; i++)
             rc |= f(ike[i]);
+    if (record_is_later(r->kind))
+        rc |= f(&r->later.body);
     return rc;
 }
 

@@ -31,7 +31,17 @@ enum { ID_TEXT = 33 };
 char *id128_format(const struct id128 *id, char out[ID_TEXT]); /* 32 lower-case hex digits */
 bool id128_parse(const char *text, struct id128 *out);         /* exactly 32 hex digits */
 
-enum record_kind { RECORD_IKE = 1, RECORD_CHILD = 2, RECORD_ENDPOINT = 3 };
+enum record_kind {
+    RECORD_IKE = 1,
+    RECORD_CHILD = 2,
+    RECORD_ENDPOINT = 3,
+    RECORD_LATER_FIRST = 8, /* kinds of newer versions: kept and relayed, not understood */
+    RECORD_LATER_LAST = 31,
+};
+static inline bool record_is_later(uint8_t kind)
+{
+    return kind >= RECORD_LATER_FIRST && kind <= RECORD_LATER_LAST;
+}
 enum sa_state { SA_ABSENT = 0, SA_INSTALLED = 1, SA_DELETED = 2 }; /* only rises */
 
 /* Fences the ownership of an IKE SA: the highest (number, slot, incarnation) wins. */
@@ -108,6 +118,12 @@ struct endpoint_record { /* key: spi_in; where the peer moved to behind its NAT,
     struct endpoint peer;
 };
 
+struct later_record { /* a kind of a newer version, by the fields that all such kinds share */
+    uint64_t key, revision;
+    int64_t not_after_ms;
+    struct blob body; /* the message as it came, those fields included */
+};
+
 struct record {
     uint8_t kind;     /* enum record_kind */
     uint32_t version; /* of the layout, for rolling upgrades */
@@ -119,6 +135,7 @@ struct record {
         struct ike_record ike;
         struct child_record child;
         struct endpoint_record endpoint;
+        struct later_record later;
     };
     struct blob unknown; /* fields of newer versions, kept for relay */
 };

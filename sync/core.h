@@ -238,7 +238,8 @@ void out_flush(struct sync_core *core);
 /* ---- core_log.c: records in, joined ---- */
 void log_recover(struct sync_core *core, struct sync_recovery *recovery);
 void log_put(struct sync_core *core, struct record **group, size_t n, uint64_t barrier);
-/* A record from another member, with its position; takes it. */
+/* A record from another member, with its position; takes it. NULL: one that nobody here can read.
+ */
 void log_merge(struct sync_core *core, struct record *r);
 void log_update(struct sync_core *core, struct peer *from, struct codec_update *u);
 /* All of a log up to pos is applied; false when that is no news. */

@@ -243,6 +243,12 @@ void log_merge(struct sync_core *core, struct record *r)
     bool start = true;
 
     core->stats.records_in++;
+    if (!r) { /* its number counts, or the log would end here for us */
+        if (core->stats.records_unreadable++ == 0)
+            log_warn("sync", "a record of a newer version cannot be kept here: upgrade this node");
+        return;
+    }
+    core->stats.records_newer += record_is_later(r->kind);
     record_normalise(r);
     if (expired(core, r) || id128_equal(&r->origin, &core->incarnation)) {
         record_free(r);
@@ -260,7 +266,8 @@ void log_update(struct sync_core *core, struct peer *from, struct codec_update *
     if (!o || last <= o->seq)
         return;
     for (size_t i = 0; i < u->n_records; i++) {
-        u->records[i]->origin_slot = from->slot;
+        if (u->records[i])
+            u->records[i]->origin_slot = from->slot;
         log_merge(core, u->records[i]);
         u->records[i] = NULL;
     }
@@ -405,7 +412,7 @@ void log_expire(struct sync_core *core)
 
     for (int i = 0; i < AT_ONCE && (e = table_sweep(core->table, core->now.wall_ms)); i++) {
         struct record *gone = NULL;
-        if (record_state(e->held->r) == SA_INSTALLED && e->held->r->kind != RECORD_ENDPOINT)
+        if (record_state(e->held->r) == SA_INSTALLED && record_lineage(e->held->r))
             gone = record_clone(e->held->r);
         table_remove(core->table, e);
         if (gone) {

@@ -238,7 +238,7 @@ size_t out_size_bound(const struct record *r)
     if (r->kind == RECORD_CHILD)
         return n + 320 + 4 * (SECRET_MAX + 2) +
                64 * ((size_t)r->child.ts_local.n + r->child.ts_remote.n);
-    return n + 64;
+    return n + 64 + (record_is_later(r->kind) ? r->later.body.n : 0);
 }
 
 /* How many of the waiting records, whole groups and numbered in a row, fit in one Update

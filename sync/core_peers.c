@@ -355,8 +355,10 @@ static enum frame_refusal take(struct sync_core *core, struct slice bytes,
         why = REFUSED_REPLAY;
     rc = why == FRAME_TAKEN ? codec_decode((struct slice){core->plain_in, n}, m) : ERR_AUTH;
     wipe(core->plain_in, n);
+    if (why == FRAME_TAKEN && rc == ERR_UNSUPPORTED && believed_as(p, &h->incarnation))
+        p->heard_us = p->heard_any_us = core->now.mono_us; /* newer than us, but alive */
     if (why == FRAME_TAKEN && rc != ERR_OK)
-        why = REFUSED_PAYLOAD;
+        why = rc == ERR_UNSUPPORTED ? REFUSED_KIND : REFUSED_PAYLOAD;
     if (why != FRAME_TAKEN)
         return why;
     if (!belongs(channel, m->kind)) {

@@ -131,11 +131,13 @@ enum frame_refusal frame_peek(const struct frame_box *box, struct slice bytes,
     uint8_t version, cluster[FRAME_CLUSTER_BYTES];
 
     *out = (struct frame_header){0};
-    if (bytes.n < FRAME_OVERHEAD_BYTES || bytes.n > FRAME_MAX_BYTES)
-        return REFUSED_FORM;
     version = read_u8(&r);
     out->channel = read_u8(&r);
     out->slot = read_u16(&r);
+    if (!r.bad && version > FRAME_VERSION)
+        return REFUSED_VERSION;
+    if (bytes.n < FRAME_OVERHEAD_BYTES || bytes.n > FRAME_MAX_BYTES)
+        return REFUSED_FORM;
     out->to_slot = read_u16(&r);
     out->key_id = read_u32(&r);
     read_bytes(&r, cluster, sizeof cluster);

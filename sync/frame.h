@@ -5,6 +5,9 @@
  *     version 1 | channel 1 | slot 2 | destination slot 2 | key id 4 | cluster 8 |
  *     incarnation 16 | number 8 | ciphertext | tag 16
  *
+ * A later version keeps version, channel and slot where they are, so that a member can tell whose
+ * frames it does not understand.
+ *
  * All before the ciphertext is authenticated, not hidden. AES-256-GCM under
  * HKDF-SHA2-256(cluster key, "anysa mesh frame v1" | incarnation); the nonce is four zero
  * octets and the frame number, which one counter per incarnation gives out across all
@@ -71,7 +74,8 @@ uint64_t frame_box_number(const struct frame_box *box);
 int frame_seal(struct frame_box *box, enum frame_channel channel, uint16_t to_slot,
                const struct frame_binding *reply_to, const uint8_t *plain, size_t n, uint8_t *out);
 
-/* Reads the header without believing it: FRAME_TAKEN, REFUSED_FORM or REFUSED_CLUSTER. */
+/* Reads the header without believing it: FRAME_TAKEN, REFUSED_FORM, _VERSION or
+ * _CLUSTER. */
 enum frame_refusal frame_peek(const struct frame_box *box, struct slice bytes,
                               struct frame_header *out);
 /* Opens what frame_peek took; plain has room for bytes.n. FRAME_TAKEN, or REFUSED_AUTH. */

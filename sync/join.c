@@ -13,8 +13,10 @@ uint64_t record_key(const struct record *r)
         return ike_record_spi(&r->ike);
     case RECORD_CHILD:
         return r->child.spi_in;
-    default:
+    case RECORD_ENDPOINT:
         return r->endpoint.spi_in;
+    default:
+        return r->later.key;
     }
 }
 
@@ -27,9 +29,10 @@ uint8_t record_state(const struct record *r)
 
 int64_t record_not_after_ms(const struct record *r)
 {
-    return r->kind == RECORD_IKE     ? r->ike.not_after_ms
-           : r->kind == RECORD_CHILD ? r->child.not_after_ms
-                                     : INT64_MAX;
+    return r->kind == RECORD_IKE        ? r->ike.not_after_ms
+           : r->kind == RECORD_CHILD    ? r->child.not_after_ms
+           : r->kind == RECORD_ENDPOINT ? INT64_MAX
+                                        : r->later.not_after_ms;
 }
 
 const struct id128 *record_lineage(const struct record *r)
@@ -72,11 +75,11 @@ void record_normalise(struct record *r)
 
 /* ---- comparing contents ---- */
 
-/* By the encodings, positions left aside; 0 means equal. */
+/* By the encodings, positions and what nobody here understands left aside; 0 means equal. */
 static int content_compare(const struct record *a, const struct record *b, int *order)
 {
     enum { ROOM = 6 * RECORD_BLOB_MAX };
-    struct record ca = *a, cb = *b; /* shallow: only the position is changed */
+    struct record ca = *a, cb = *b; /* shallow: only what is left aside is changed */
     uint8_t *bytes_a = NULL, *bytes_b = NULL;
     size_t room_a, room_b, n_a, n_b;
     int rc = ERR_NOMEM;
@@ -84,6 +87,7 @@ static int content_compare(const struct record *a, const struct record *b, int *
     ca.origin = cb.origin = (struct id128){0};
     ca.origin_slot = cb.origin_slot = 0;
     ca.seq = cb.seq = 0;
+    ca.unknown = cb.unknown = (struct blob){0};
     room_a = codec_record_size(&ca);
     room_b = codec_record_size(&cb);
     if (room_a == 0 || room_b == 0 || room_a > ROOM || room_b > ROOM)
@@ -173,8 +177,11 @@ static int winner_of(const struct record *a, const struct record *b)
     } else if (a->kind == RECORD_CHILD) {
         if (child_clash(&a->child, &b->child))
             order = clash_order(&a->child, &b->child);
-    } else if (a->endpoint.move != b->endpoint.move) {
-        order = a->endpoint.move > b->endpoint.move ? 1 : -1;
+    } else if (a->kind == RECORD_ENDPOINT) {
+        if (a->endpoint.move != b->endpoint.move)
+            order = a->endpoint.move > b->endpoint.move ? 1 : -1;
+    } else if (a->later.revision != b->later.revision) {
+        order = a->later.revision > b->later.revision ? 1 : -1;
     }
     return order;
 }
@@ -224,10 +231,34 @@ static bool raise_from(struct record *r, const struct record *other)
     return changed;
 }
 
+static bool blob_equal(const struct blob *a, const struct blob *b)
+{
+    return a->n == b->n && (a->n == 0 || memcmp(a->p, b->p, a->n) == 0);
+}
+
+/* Where neither form wins whole, both have a say in what we do not understand. */
+static int join_unknown(struct record *joined, const struct record *other)
+{
+    struct blob both = {0};
+    int rc;
+
+    if (other->unknown.n == 0 || blob_equal(&joined->unknown, &other->unknown))
+        return ERR_OK;
+    rc = codec_unknown_join(&joined->unknown, &other->unknown, &both);
+    if (rc == ERR_OK) {
+        blob_free(&joined->unknown);
+        joined->unknown = both;
+    } else {
+        blob_free(&both);
+    }
+    return rc;
+}
+
 int record_join(const struct record *ours, const struct record *theirs, enum join_result *result,
                 struct record **out)
 {
     int winner = winner_of(ours, theirs), rc = ERR_OK;
+    bool whole = winner != 0;
     struct record *a = record_clone(ours), *b = record_clone(theirs), *joined;
     bool a_changed, b_changed, like_ours, like_theirs;
 
@@ -237,14 +268,16 @@ int record_join(const struct record *ours, const struct record *theirs, enum joi
     }
     a_changed = raise_from(a, theirs);
     b_changed = raise_from(b, ours);
-    if (winner == 0)
+    if (!whole)
         rc = content_compare(a, b, &winner);
+    joined = winner >= 0 ? a : b;
+    if (rc == ERR_OK && !whole)
+        rc = join_unknown(joined, joined == a ? b : a);
     if (rc != ERR_OK)
         goto freed;
     /* A winner differs from the other in what made it win, however both are raised. */
-    joined = winner >= 0 ? a : b;
-    like_ours = winner >= 0 && !a_changed;
-    like_theirs = winner <= 0 && !b_changed;
+    like_ours = winner >= 0 && !a_changed && blob_equal(&joined->unknown, &ours->unknown);
+    like_theirs = winner <= 0 && !b_changed && blob_equal(&joined->unknown, &theirs->unknown);
     *result = like_ours && like_theirs ? JOIN_SAME
               : like_ours              ? JOIN_OURS
               : like_theirs            ? JOIN_THEIRS

@@ -9,10 +9,14 @@
  *             maximum. Two Child SAs that clash on one SPI (other lineage or peer SPI)
  *             become one deleted record: neither can be trusted to be the peer's.
  *   endpoint  The higher move wins.
+ *   a kind of a newer version
+ *             The higher revision wins.
  *
  * Where forms that should be equal are not, the one whose encoding is bytewise larger wins,
- * so that even then all members agree. A deleted record is a tombstone: it keeps what names
- * the SA and how long, and no keys (record_normalise).
+ * so that even then all members agree. Fields of newer versions go with the form that wins
+ * whole; where none does, the joined record has each that either form has, and of two values
+ * the larger. A deleted record is a tombstone: it keeps what names the SA and how long, and no
+ * keys (record_normalise).
  *
  * Pure; any thread. */
 #ifndef SYNC_JOIN_H
@@ -40,8 +44,8 @@ void record_normalise(struct record *r);
 
 /* Within a kind: our SPI of the IKE SA, or spi_in. */
 uint64_t record_key(const struct record *r);
-uint8_t record_state(const struct record *r);        /* enum sa_state; endpoints are installed */
-int64_t record_not_after_ms(const struct record *r); /* INT64_MAX for endpoints */
-const struct id128 *record_lineage(const struct record *r); /* NULL for endpoints */
+uint8_t record_state(const struct record *r); /* enum sa_state; installed where there is none */
+int64_t record_not_after_ms(const struct record *r);        /* INT64_MAX for endpoints */
+const struct id128 *record_lineage(const struct record *r); /* NULL: it has none */
 
 #endif

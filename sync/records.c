@@ -366,8 +366,10 @@ static size_t digest_input(const struct record *r, uint8_t out[96])
         write_bytes(&w, r->child.lineage.b, ID_BYTES);
         write_u8(&w, r->child.confirmed);
         write_u8(&w, r->child.rekeyed);
-    } else {
+    } else if (r->kind == RECORD_ENDPOINT) {
         write_u64(&w, r->endpoint.move);
+    } else {
+        write_u64(&w, r->later.revision);
     }
     return w.n;
 }

@@ -162,6 +162,44 @@ static void gives_back_what_was_durable(open_fn *open)
     s->ops->close(s);
 }
 
+/* What a newer version wrote is in the journal as it came: a field beside ours, a kind of its own.
+ */
+static void keeps_what_it_does_not_know(open_fn *open)
+{
+    static const uint8_t field[] = {0, 0, 0, 3, 0xc0, 0x02, 7}; /* of the record: number 40, 7 */
+    static const uint8_t body[] = {0x09, 5,    0,    0,    0,    0,    0,    0, 0, /* key 5 */
+                                   0x10, 3,                                        /* revision 3 */
+                                   0x18, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40, /* not after 2^41 */
+                                   0x22, 2,    'h',  'i'};
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+    struct record *child = sample_at(sample_child(0x3000, 5), 50, 1, 11);
+    struct record *later = sample_at(record_new((enum record_kind)9), 50, 1, 12);
+    const struct record *found;
+
+    CHECK(blob_set(&child->unknown, field, sizeof field) == ERR_OK);
+    later->later.key = 5;
+    later->later.revision = 3;
+    later->later.not_after_ms = INT64_C(1) << 41;
+    CHECK(blob_set(&later->later.body, body, sizeof body) == ERR_OK);
+    CHECK(open(&o, &s, &r) == ERR_OK);
+    store_recovery_free(&r);
+    CHECK(s->ops->submit(s, with_record(with_record(batch_new(1), child), later)) == ERR_OK);
+    wait_durable(s, 1);
+    s->ops->close(s);
+    CHECK(open(&o, &s, &r) == ERR_OK);
+    found = find(&r, RECORD_CHILD, 0x3000);
+    CHECK(found && found->unknown.n == sizeof field &&
+          memcmp(found->unknown.p, field, sizeof field) == 0);
+    found = find(&r, 9, 5);
+    CHECK(found && found->later.revision == 3 && found->later.not_after_ms == INT64_C(1) << 41 &&
+          found->later.body.n == sizeof body &&
+          memcmp(found->later.body.p, body, sizeof body) == 0);
+    store_recovery_free(&r);
+    s->ops->close(s);
+}
+
 static void keeps_the_last_form(open_fn *open)
 {
     struct store_options o = options();
@@ -230,6 +268,7 @@ static void suite(const char *name, open_fn *open)
     keeps_the_last_form(open);
     leaves_out_the_expired(open);
     finishes_at_close(open);
+    keeps_what_it_does_not_know(open);
     printf("%s: passed\n", name);
 }
 

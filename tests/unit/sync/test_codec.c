@@ -386,7 +386,9 @@ Test(codec_message, an_announce_is_refused_for_each_defect)
         applied[0].slot = defect == 1 ? SLOT_MAX + 1 : 1;
         heard[0].slot = defect == 2 ? SLOT_MAX + 1 : 2;
         epochs[0].epoch = defect == 3 ? EPOCH_MAX + 1 : 1;
-        m.announce.state = defect == 4 ? CODEC_STATE_MAX + 1 : 1;
+        m.announce.state = 1;
+        if (defect == 4)
+            strcpy(m.announce.version, "\x7f");
         m.announce.epoch = defect == 5 ? EPOCH_MAX + 1 : 1;
         heard[0].epoch = defect == 7 ? EPOCH_MAX + 1 : 1;
         sure_of[0] = defect == 8 ? SLOT_MAX + 1 : 1;

@@ -7,6 +7,7 @@
 #include "proto/codec.h"
 #include "proto/err.h"
 #include "sync/join.h"
+#include "tests/unit/sync/newer.h"
 #include "tests/unit/sync/samples.h"
 
 enum { FORMS_MAX = 64 };
@@ -43,7 +44,27 @@ static void child_forms(void)
     }
     add(sample_child(0x400100, 7)); /* clashes, installed */
     add(sample_child(0x400100, 5));
-    forms[n_forms - 1]->child.generation = 3; /* should not differ, but does */
+    forms[n_forms - 1]->child.generation = 3;   /* should not differ, but does */
+    for (unsigned bits = 1; bits < 8; bits++) { /* fields of newer versions */
+        struct record *r = sample_child(0x400100, 5);
+        r->child.confirmed = bits & 1;
+        if (bits & 2)
+            r = newer_fields(r, 40, bits & 1 ? "a" : "b", NULL);
+        if (bits & 4)
+            r = newer_fields(r, 41, "c", bits & 2 ? "d" : "e");
+        add(r);
+    }
+    add(newer_fields(sample_child(0x400100, 7), 40, "of one that clashes", NULL));
+}
+
+static void later_forms(void)
+{
+    for (uint64_t revision = 1; revision < 4; revision++) {
+        add(newer_kind(9, revision, 5000, "first"));
+        add(newer_kind(9, revision, 6000, "second"));
+        add(newer_fields(newer_kind(9, revision, 5000, "first"), 40, "more", NULL));
+        add(newer_fields(newer_kind(9, revision, 5000, "first"), 41, "other", NULL));
+    }
 }
 
 static void ike_forms(void)
@@ -59,6 +80,12 @@ static void ike_forms(void)
         if (bits & 1)
             cr_assert_eq(blob_set(&r->ike.last_response, "another", 7), ERR_OK);
         add(r);
+    }
+    for (unsigned bits = 0; bits < 6; bits++) {
+        struct record *r = sample_ike(0xabc, 5);
+        r->ike.term.number += bits & 1;
+        r->ike.next_in += bits;
+        add(newer_fields(r, 40 + bits / 3, bits & 2 ? "x" : "y", "z"));
     }
 }
 
@@ -132,6 +159,12 @@ Test(sync_join, ike_forms_obey_the_laws)
 Test(sync_join, endpoint_forms_obey_the_laws)
 {
     endpoint_forms();
+    check_laws();
+}
+
+Test(sync_join, forms_of_unknown_kinds_obey_the_laws)
+{
+    later_forms();
     check_laws();
 }
 
