@@ -47,6 +47,8 @@ static const struct row node_rows[] = {
     {"anysa_ike_resumed_total", "counter", "Own IKE SAs taken up after a restart or a hand-over",
      AT(resumed)},
     {"anysa_ike_adopted_total", "counter", "IKE SAs of dead nodes taken over", AT(adopted)},
+    {"anysa_ike_adoption_full_total", "counter",
+     "IKE datagrams dropped because too many wait for an adoption", AT(adoption_full)},
     {"anysa_activity_rounds_total", "counter",
      "Questions to the other nodes, when they last heard some peers", AT(activity_rounds)},
     {"anysa_ike_handed_over_total", "counter", "IKE SAs given to others while draining",
@@ -104,6 +106,10 @@ static const struct row sync_rows[] = {
      AT(miss_pulls)},
     {"anysa_sync_pages_total", "counter", "Pages of repairs", AT(pages)},
     {"anysa_sync_gaps_total", "counter", "Gaps found in another node's log", AT(gaps)},
+    {"anysa_sync_logs", "gauge", "Logs in the vector: members, and earlier lives with records left",
+     AT(logs)},
+    {"anysa_barriers_waiting", "gauge", "IKE answers held back", AT(held_back)},
+    {"anysa_sync_snapshots", "gauge", "Pulls being served", AT(snapshots)},
     {"anysa_barriers_total", "counter", "Barriers passed or timed out", AT(barriers)},
 };
 #undef AT

@@ -61,6 +61,7 @@ struct node_counters {
     uint64_t misses_over;     /* of these: nobody had the SA, or it was deleted */
     uint64_t resumed;         /* own IKE SAs taken up after a restart or a hand-over */
     uint64_t adopted;         /* IKE SAs of dead nodes taken over */
+    uint64_t adoption_full;   /* datagrams that had no room to wait for that */
     uint64_t activity_rounds; /* questions to the others, when they last heard some peers */
     uint64_t handed_over;     /* IKE SAs given to others while draining */
     uint64_t reloads, reloads_failed;

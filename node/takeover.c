@@ -350,13 +350,16 @@ void node_takeover_offer(struct node *node, const struct record *ike)
 
 /* ---- adoption ---- */
 
-static void hold(struct takeover *t, struct waiting *w, const struct endpoint *local,
+static void hold(struct node *node, struct waiting *w, const struct endpoint *local,
                  const struct endpoint *peer, struct slice bytes)
 {
+    struct takeover *t = node->takeover;
     struct held *h;
 
-    if (w->n_held == HELD_PER_SA || t->held_bytes + bytes.n > HELD_BYTES_MAX)
-        return; /* it comes again */
+    if (w->n_held == HELD_PER_SA || t->held_bytes + bytes.n > HELD_BYTES_MAX) {
+        node->counters.adoption_full++; /* it comes again */
+        return;
+    }
     h = malloc(sizeof *h + bytes.n);
     if (!h)
         return;
@@ -388,7 +391,7 @@ void node_adopt(struct node *node, const struct record *ike, const struct endpoi
     }
     w = find_waiting(t, spi);
     if (w)
-        hold(t, w, local, peer, bytes);
+        hold(node, w, local, peer, bytes);
 }
 
 /* ---- past the barrier ---- */

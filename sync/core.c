@@ -166,6 +166,7 @@ static void tick(struct sync_core *core)
     if (!core->recovered)
         return;
     log_expire(core);
+    log_retire(core);
     pull_look_all(core);
 }
 
@@ -432,4 +433,9 @@ void sync_set_ready(struct sync_core *core, bool ready)
 void sync_get_stats(const struct sync_core *core, struct sync_stats *out)
 {
     *out = core->stats;
+    out->logs = table_origins(core->table);
+    out->held_back = core->n_barriers;
+    out->snapshots = 0;
+    for (size_t i = 0; i < SNAPSHOTS_MAX; i++)
+        out->snapshots += core->snapshots[i].id != 0;
 }

@@ -13,6 +13,9 @@
 #ifndef SYNC_PAGE_BYTES /* tests make pages small */
 #define SYNC_PAGE_BYTES (96 * 1024)
 #endif
+#ifndef SYNC_ORIGIN_KEEP_MS /* and the memory of logs short */
+#define SYNC_ORIGIN_KEEP_MS 60000
+#endif
 
 enum {
     ANNOUNCE_EVERY_MS = 100,  /* at the latest */
@@ -27,6 +30,10 @@ enum {
     MISS_KEEP_MS = 50, /* so long the dataplane holds packets for it */
     MISSES_MAX = 64,
     SNAPSHOT_IDLE_MS = 5000,
+    SNAPSHOT_LIFE_MS = 600000, /* in use or not: it holds the forms of its time */
+    BARRIERS_MAX = 65536,      /* answers held back; one more leaves as if its time were over */
+    ORIGIN_KEEP_MS = SYNC_ORIGIN_KEEP_MS, /* a log without records: longer than clocks differ */
+    RETIRE_EVERY_MS = ORIGIN_KEEP_MS / 60,
     SNAPSHOTS_MAX = 4,
     PAGE_BYTES = SYNC_PAGE_BYTES, /* of records in a pull page or an Update */
     POSITION_BYTES = 36,          /* of a vector's entry, encoded, at most */
@@ -133,7 +140,7 @@ struct miss { /* a Child SA that the dataplane missed */
 struct snapshot { /* what a puller pages through */
     uint64_t id;  /* 0: free */
     struct id128 requester;
-    uint64_t used_us;
+    uint64_t used_us, made_us;
     struct held **held;
     size_t n;
     struct log_position *vector;
@@ -147,6 +154,7 @@ struct sync_core {
     struct id128 incarnation;
     struct frame_box *box;
     uint64_t started_us;
+    uint64_t retired_us; /* when log_retire looked last */
     uint64_t stalled_us; /* when we woke from standing still; 0: caught up since */
     bool recovered, journal_empty;
 
@@ -247,6 +255,8 @@ bool log_covered(struct sync_core *core, const struct log_position *pos);
 /* While nothing is lacking: what dead members left beyond our vector, into our own log. */
 void log_publish_strays(struct sync_core *core);
 void log_expire(struct sync_core *core);
+void log_retire(struct sync_core *core);
+void log_revive(struct sync_core *core, const struct peer *p);
 /* Our vector; *n entries, to be freed. NULL when out of memory. */
 struct log_position *log_vector(const struct sync_core *core, size_t *n);
 uint64_t log_applied(const struct sync_core *core, const struct id128 *origin);

@@ -13,24 +13,6 @@ void barrier_free(struct sync_core *core)
     free(core->barriers);
 }
 
-struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *const *group,
-                            size_t n)
-{
-    struct barrier b = {.id = id, .started_us = core->now.mono_us};
-
-    if (!array_room(&core->barriers, core->n_barriers, &core->cap_barriers, sizeof *core->barriers))
-        return NULL;
-    b.fences = calloc(n ? n : 1, sizeof *b.fences);
-    if (!b.fences)
-        return NULL;
-    /* What the group deletes needs no fence: deleted wins, whoever raises the term meanwhile. */
-    for (size_t i = 0; i < n; i++)
-        if (group[i] && group[i]->kind == RECORD_IKE && group[i]->ike.state == SA_INSTALLED)
-            b.fences[b.n_fences++] = (struct fence){record_key(group[i]), group[i]->ike.term};
-    core->barriers[core->n_barriers] = b;
-    return &core->barriers[core->n_barriers++];
-}
-
 static bool covered(const struct sync_core *core, const struct peer *p, uint64_t head,
                     const struct log_position *vector, size_t n)
 {
@@ -128,6 +110,38 @@ static bool finish(struct sync_core *core, const struct barrier *b, bool timed_o
     for (size_t k = 0; k < fx->n_laggards; k++)
         log_warn("sync", "a barrier timed out: member %u has not acknowledged", fx->laggards[k]);
     return true;
+}
+
+/* One too many: the oldest's time is over. What may be another's by now must not leave at all. */
+static void make_room(struct sync_core *core)
+{
+    struct barrier *oldest = &core->barriers[0];
+    bool lost = core->stalled_us || overtaken(core, oldest);
+
+    if (!finish(core, oldest, !lost, lost))
+        return;
+    free(oldest->fences);
+    memmove(oldest, oldest + 1, --core->n_barriers * sizeof *oldest);
+}
+
+struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *const *group,
+                            size_t n)
+{
+    struct barrier b = {.id = id, .started_us = core->now.mono_us};
+
+    if (core->n_barriers >= BARRIERS_MAX)
+        make_room(core);
+    if (!array_room(&core->barriers, core->n_barriers, &core->cap_barriers, sizeof *core->barriers))
+        return NULL;
+    b.fences = calloc(n ? n : 1, sizeof *b.fences);
+    if (!b.fences)
+        return NULL;
+    /* What the group deletes needs no fence: deleted wins, whoever raises the term meanwhile. */
+    for (size_t i = 0; i < n; i++)
+        if (group[i] && group[i]->kind == RECORD_IKE && group[i]->ike.state == SA_INSTALLED)
+            b.fences[b.n_fences++] = (struct fence){record_key(group[i]), group[i]->ike.term};
+    core->barriers[core->n_barriers] = b;
+    return &core->barriers[core->n_barriers++];
 }
 
 /* Where it stands, told if that is the end; true when it is. */

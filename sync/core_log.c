@@ -286,7 +286,8 @@ bool log_covered(struct sync_core *core, const struct log_position *pos)
 {
     struct origin *o;
 
-    if (pos->seq == 0 || id128_equal(&pos->origin, &core->incarnation))
+    if (pos->seq <= log_applied(core, &pos->origin) ||
+        id128_equal(&pos->origin, &core->incarnation))
         return false;
     o = table_origin(core->table, &pos->origin, pos->slot);
     if (!o || pos->seq <= o->seq)
@@ -298,9 +299,7 @@ bool log_covered(struct sync_core *core, const struct log_position *pos)
 
 uint64_t log_applied(const struct sync_core *core, const struct id128 *origin)
 {
-    const struct origin *o = table_origin_find(core->table, origin);
-
-    return o ? o->seq : 0;
+    return table_applied(core->table, origin);
 }
 
 struct log_position *log_vector(const struct sync_core *core, size_t *n)
@@ -399,6 +398,40 @@ void log_recover(struct sync_core *core, struct sync_recovery *recovery)
     for (size_t i = 0; i < table_origins(core->table); i++)
         table_origin_at(core->table, i)->changed = false;
     core->announce_wanted = true;
+}
+
+/* ---- the end of a log ---- */
+
+static bool speaks(const struct sync_core *core, const struct origin *o)
+{
+    const struct peer *p = peers_find(core, o->slot);
+
+    return o == core->self || (p && p->believed && id128_equal(&p->incarnation, &o->id));
+}
+
+/* A log of an earlier life, whose last record is gone: it leaves our vector, which would grow with
+ * every restart of any member. */
+void log_retire(struct sync_core *core)
+{
+    if (since_us(core, core->retired_us) < ms_us(RETIRE_EVERY_MS))
+        return;
+    core->retired_us = core->now.mono_us;
+    for (size_t i = table_origins(core->table); i-- > 0;) {
+        struct origin *o = table_origin_at(core->table, i);
+        if (o->first || speaks(core, o))
+            o->idle_since_us = 0;
+        else if (o->idle_since_us == 0)
+            o->idle_since_us = core->now.mono_us;
+        else if (since_us(core, o->idle_since_us) >= ms_us(ORIGIN_KEEP_MS))
+            table_origin_retire(core->table, o);
+    }
+}
+
+/* It was silent, and its log may have been retired: back into the vector, which is its ack. */
+void log_revive(struct sync_core *core, const struct peer *p)
+{
+    if (log_applied(core, &p->incarnation) > 0)
+        (void)table_origin(core->table, &p->incarnation, p->slot);
 }
 
 /* ---- the end of a record ---- */

@@ -260,6 +260,7 @@ static void believe(struct sync_core *core, struct peer *p, const struct frame_h
     forget_announce(p);
     p->believed = true;
     p->incarnation = h->incarnation;
+    log_revive(core, p);
     p->changed_at = frame_box_number(core->box);
     grants_believe(core->grants, p->slot, &p->incarnation);
     p->heard_us = p->heard_any_us = core->now.mono_us;

@@ -19,7 +19,8 @@ void pull_look(struct sync_core *core, struct peer *p)
     if (!p->announced)
         return;
     log = table_origin_find(core->table, &p->incarnation);
-    if (!MUTANT(GAP) && (p->says.head > (log ? log->seq : 0) || (log && log->n_ahead))) {
+    if (!MUTANT(GAP) &&
+        (p->says.head > log_applied(core, &p->incarnation) || (log && log->n_ahead))) {
         p->lack.direct = true;
         p->lack.entries++;
     }
@@ -253,6 +254,7 @@ static struct snapshot *snapshot_find(struct sync_core *core, const struct codec
         }
         fresh->id = rng_u64(&core->rng) | 1;
         fresh->requester = *requester;
+        fresh->made_us = core->now.mono_us;
         return fresh;
     }
     for (size_t i = 0; i < SNAPSHOTS_MAX; i++)
@@ -325,7 +327,8 @@ static void snapshots_expire(struct sync_core *core)
 {
     for (size_t i = 0; i < SNAPSHOTS_MAX; i++)
         if (core->snapshots[i].id &&
-            since_us(core, core->snapshots[i].used_us) > ms_us(SNAPSHOT_IDLE_MS))
+            (since_us(core, core->snapshots[i].used_us) > ms_us(SNAPSHOT_IDLE_MS) ||
+             since_us(core, core->snapshots[i].made_us) > ms_us(SNAPSHOT_LIFE_MS)))
             snapshot_free(&core->snapshots[i]);
 }
 

@@ -33,6 +33,7 @@ static void drop_oldest_frame(struct inbox *in)
         in->last = at;
     in->n_frames--;
     in->n_bytes -= gone->n;
+    in->dropped++;
     free(gone);
 }
 
@@ -93,6 +94,16 @@ void inbox_drain(struct inbox *in, transport_deliver_fn *deliver, void *ctx)
         free(item);
         item = next;
     }
+}
+
+uint64_t inbox_dropped(struct inbox *in)
+{
+    uint64_t n;
+
+    pthread_mutex_lock(&in->lock);
+    n = in->dropped;
+    pthread_mutex_unlock(&in->lock);
+    return n;
 }
 
 void inbox_close(struct inbox *in)

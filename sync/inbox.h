@@ -16,6 +16,7 @@ struct inbox {
     pthread_mutex_t lock;
     struct inbox_item *first, **last;
     size_t n_frames, n_bytes; /* bytes of all kinds */
+    uint64_t dropped;         /* frames that made room */
     bool closed;
     void (*wake)(void *ctx);
     void *wake_ctx;
@@ -27,6 +28,7 @@ void inbox_init(struct inbox *in, void (*wake)(void *ctx), void *wake_ctx);
 void inbox_push(struct inbox *in, enum transport_kind kind, uint64_t id, struct slice bytes);
 /* Delivers all that came; deliver may push and send. */
 void inbox_drain(struct inbox *in, transport_deliver_fn *deliver, void *ctx);
+uint64_t inbox_dropped(struct inbox *in);
 /* Forgets what waits; from now on nothing is taken and wake is not called. */
 void inbox_close(struct inbox *in);
 

@@ -13,6 +13,12 @@ enum {
     SWEEP_PARTS = 128,   /* a whole sweep takes so many calls */
     SWEEP_LEAST = 64,    /* buckets looked at in a call, at least */
     ORIGIN_BUCKETS = 1024,
+    PAST_MAX = 1024,
+};
+
+struct past { /* a log that was retired */
+    struct id128 id;
+    uint64_t seq;
 };
 
 struct table {
@@ -22,6 +28,8 @@ struct table {
     struct origin **origins;
     struct origin *by_id[ORIGIN_BUCKETS];
     size_t n_origins, cap_origins;
+    struct past past[PAST_MAX]; /* in turn: the oldest makes room */
+    size_t next_past;
     struct table_counts counts;
 };
 
@@ -195,13 +203,53 @@ struct origin *table_origin_find(const struct table *t, const struct id128 *id)
     return o;
 }
 
+static const struct past *past_find(const struct table *t, const struct id128 *id)
+{
+    for (size_t i = 0; i < PAST_MAX; i++)
+        if (t->past[i].seq && id128_equal(&t->past[i].id, id))
+            return &t->past[i];
+    return NULL;
+}
+
+uint64_t table_applied(const struct table *t, const struct id128 *id)
+{
+    const struct origin *o = table_origin_find(t, id);
+    const struct past *past = o ? NULL : past_find(t, id);
+
+    return o ? o->seq : past ? past->seq : 0;
+}
+
+void table_origin_retire(struct table *t, struct origin *o)
+{
+    if (o->first)
+        return;
+    if (o->seq)
+        t->past[t->next_past++ % PAST_MAX] = (struct past){o->id, o->seq};
+    table_origin_drop(t, o);
+}
+
+/* The one longest without records makes room for another. */
+static bool retire_idle(struct table *t)
+{
+    struct origin *idle = NULL;
+
+    for (size_t i = 0; i < t->n_origins; i++) {
+        struct origin *o = t->origins[i];
+        if (!o->first && o->idle_since_us && (!idle || o->idle_since_us < idle->idle_since_us))
+            idle = o;
+    }
+    if (idle)
+        table_origin_retire(t, idle);
+    return idle != NULL;
+}
+
 struct origin *table_origin(struct table *t, const struct id128 *id, uint16_t slot)
 {
     struct origin *o = table_origin_find(t, id);
 
     if (o)
         return o;
-    if (t->n_origins >= CODEC_POSITIONS_MAX)
+    if (t->n_origins >= CODEC_POSITIONS_MAX && !retire_idle(t))
         return NULL;
     if (t->n_origins == t->cap_origins) {
         size_t cap = t->cap_origins ? t->cap_origins * 2 : 16;
@@ -216,6 +264,7 @@ struct origin *table_origin(struct table *t, const struct id128 *id, uint16_t sl
         return NULL;
     o->id = *id;
     o->slot = slot;
+    o->seq = table_applied(t, id); /* it was retired, and is back */
     o->next = t->by_id[origin_bucket(id)];
     t->by_id[origin_bucket(id)] = o;
     t->origins[t->n_origins++] = o;

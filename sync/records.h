@@ -44,6 +44,7 @@ struct origin {
     uint16_t slot;
     bool changed;                    /* seq rose since the journal was last told */
     uint64_t seq;                    /* all up to here is applied */
+    uint64_t idle_since_us;          /* seen without records from here on; 0: it has some */
     struct stretch ahead[AHEAD_MAX]; /* applied beyond gaps; ascending, apart */
     size_t n_ahead;
     struct entry *first, *last;
@@ -63,6 +64,11 @@ size_t table_origins(const struct table *t);
 struct origin *table_origin_at(const struct table *t, size_t i);
 /* Forgets an origin that has no records. */
 void table_origin_drop(struct table *t, struct origin *o);
+/* The same, but remembers for a while how far it was applied: members retire a log at different
+ * moments, and none that did must think that it lacks what the others still announce. */
+void table_origin_retire(struct table *t, struct origin *o);
+/* All of a log up to here is applied: the origin's seq, or a retired one's; 0. */
+uint64_t table_applied(const struct table *t, const struct id128 *id);
 /* first..last is applied: true when it lies beyond a gap. */
 bool origin_note(struct origin *o, uint64_t first, uint64_t last);
 /* All up to seq is applied. */

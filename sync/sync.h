@@ -277,9 +277,10 @@ struct sync_stats {
     uint64_t records_in, records_out, pulls, pages, gaps;
     uint64_t miss_pulls; /* of the pulls: begun for what the dataplane missed */
     uint64_t barriers, barrier_timeouts;
-    uint64_t records_newer;         /* of kinds that newer versions know: kept and relayed */
-    uint64_t records_unreadable;    /* of no kind that could be kept */
-    uint64_t refused_by_reason[10]; /* enum frame_refusal in sync/frame.h */
+    uint64_t logs, held_back, snapshots; /* at present: of the vector, answers, pulls served */
+    uint64_t records_newer;              /* of kinds that newer versions know: kept and relayed */
+    uint64_t records_unreadable;         /* of no kind that could be kept */
+    uint64_t refused_by_reason[10];      /* enum frame_refusal in sync/frame.h */
 };
 void sync_get_stats(const struct sync_core *core, struct sync_stats *out);
 

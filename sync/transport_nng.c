@@ -32,8 +32,10 @@
 #include "sync/transport.h"
 
 enum {
-    PUB_QUEUE = 8192, /* messages per subscriber; the oldest is dropped (nng's most) */
-    SUB_QUEUE = 8192,
+    /* Messages per subscriber; the oldest is dropped. All subscribers' queues share the messages,
+     * so one that sleeps costs 1024 Updates of 96 KB at most. What it missed it pulls. */
+    PUB_QUEUE = 1024,
+    SUB_QUEUE = 4096, /* of all members together: what comes while the loop is busy */
     RECONNECT_MIN_MS = 50,
     RECONNECT_MAX_MS = 500,
     REQUEST_MS = 1000,
