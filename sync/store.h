@@ -43,7 +43,9 @@ struct store_options {
     size_t n_keys;
     void (*wake)(void *ctx); /* from the store's thread */
     void *wake_ctx;
-    uint32_t retry_ms; /* between two tries to write; 0: 200. For tests */
+    /* For tests; 0: 200, 5000. */
+    uint32_t retry_ms;   /* between two tries to write */
+    uint32_t hanging_ms; /* a disk that answers nothing for so long counts as failed */
 };
 
 /* Opens or makes the journal and reads all of it into *recovery (caller: store_recovery_free

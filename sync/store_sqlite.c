@@ -39,7 +39,7 @@ struct sqlite_store {
     pthread_t thread;
     void (*wake)(void *ctx);
     void *wake_ctx;
-    uint32_t retry_ms;
+    uint32_t retry_ms, hanging_ms;
     /* under the lock */
     pthread_mutex_t lock;
     pthread_cond_t work;
@@ -261,7 +261,8 @@ static int sqlite_submit(struct store *store, struct sync_batch *batch)
 /* Under the lock. */
 static bool hangs(const struct sqlite_store *s)
 {
-    return s->held_since_us && now_read().mono_us - s->held_since_us > (uint64_t)HANGING_MS * 1000;
+    return s->held_since_us &&
+           now_read().mono_us - s->held_since_us > (uint64_t)s->hanging_ms * 1000;
 }
 
 static uint64_t sqlite_poll(struct store *store, bool *failed)
@@ -286,7 +287,7 @@ static void sqlite_why(struct store *store, char out[STORE_WHY_BYTES])
     else if (s->failed)
         memcpy(out, s->why, STORE_WHY_BYTES);
     else if (hangs(s))
-        snprintf(out, STORE_WHY_BYTES, "the disk has not answered for %d s", HANGING_MS / 1000);
+        snprintf(out, STORE_WHY_BYTES, "the disk has not answered for %u s", s->hanging_ms / 1000);
     else
         out[0] = 0;
     pthread_mutex_unlock(&s->lock);
@@ -371,6 +372,7 @@ int store_sqlite_open(const struct store_options *options, struct store **out,
     s->wake = options->wake;
     s->wake_ctx = options->wake_ctx;
     s->retry_ms = options->retry_ms ? options->retry_ms : RETRY_MS;
+    s->hanging_ms = options->hanging_ms ? options->hanging_ms : HANGING_MS;
     rc = open_and_read(options, &s->db, recovery);
     if (rc == ERR_INVALID) {
         rc = store_set_aside(options->path);

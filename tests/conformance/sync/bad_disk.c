@@ -146,8 +146,12 @@ static void bring_out(struct disk_file *d, size_t sector)
 static int disk_sync(sqlite3_file *f, int flags)
 {
     struct disk_file *d = file_of(f);
-    bool dead = mode == DISK_DEAD, failed = dead || fails(DISK_EIO_SYNC, 3);
+    bool dead, failed;
 
+    while (mode == DISK_HANGS)
+        usleep(1000);
+    dead = mode == DISK_DEAD;
+    failed = dead || fails(DISK_EIO_SYNC, 3);
     (void)flags;
     for (size_t s = 0; s * SECTOR < d->n && !dead; s++)
         if (d->state[s] == DIRTY) {

@@ -14,6 +14,7 @@ enum disk_fault {
     DISK_FULL,      /* no file may grow: ENOSPC */
     DISK_EIO_WRITE, /* some writes fail, half done */
     DISK_EIO_SYNC,  /* some fsyncs fail, and what they should have brought out is lost */
+    DISK_HANGS,     /* an fsync does not return */
     DISK_DEAD,      /* nothing works any more: the moment before the power goes */
 };
 

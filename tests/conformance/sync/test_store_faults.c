@@ -111,6 +111,39 @@ static void says_what_is_wrong(enum disk_fault fault, const char *words)
     s->ops->close(s);
 }
 
+/* A disk that hangs gives no error either: time tells. The loop does not wait for it. */
+static void says_that_it_hangs(void)
+{
+    struct store_options o = rig_options(&rig);
+    char why[STORE_WHY_BYTES];
+    struct sync_recovery r;
+    struct store *s;
+    bool failed = false;
+    uint32_t n;
+
+    o.hanging_ms = 1000;
+    CHECK(store_sqlite_open(&o, &s, &r) == ERR_OK);
+    n = rig_history(&r, 0);
+    store_recovery_free(&r);
+    bad_disk_set(DISK_HANGS);
+    CHECK(s->ops->submit(s, rig_batch(n + 1)) == ERR_OK);
+    usleep(200000);
+    (void)s->ops->poll(s, &failed);
+    CHECK(!failed);
+    for (int i = 0; i < 100 && !failed; i++) {
+        usleep(100000);
+        CHECK(s->ops->submit(s, rig_batch(n + 2 + (uint32_t)i)) == ERR_OK);
+        CHECK(s->ops->poll(s, &failed) == 0);
+    }
+    s->ops->why(s, why);
+    CHECK(failed && strcmp(why, "the disk has not answered for 1 s") == 0);
+    bad_disk_set(DISK_FINE);
+    rig_wait(s, n + 2);
+    (void)s->ops->poll(s, &failed);
+    CHECK(!failed);
+    s->ops->close(s);
+}
+
 static struct sync_batch *change(uint32_t ticket, uint32_t of)
 {
     struct sync_batch *b = calloc(1, sizeof *b);
@@ -171,6 +204,7 @@ int main(int argc, char **argv)
     says_what_is_wrong(DISK_FULL, "full");
     says_what_is_wrong(DISK_EIO_WRITE, "I/O error");
     says_what_is_wrong(DISK_EIO_SYNC, "I/O error");
+    says_that_it_hangs();
     bad_disk_end(); /* a fresh disk */
     survives(lives);
     waits_in_little_room();
