@@ -21,7 +21,7 @@ enum {
     ANNOUNCE_EVERY_MS = 100,  /* at the latest */
     ANNOUNCE_BARRIER_MS = 20, /* at the latest while a barrier waits: a lost Update shows sooner */
     HEARSAY_GRACE_MS = 30,    /* a third member's vector may be ahead of what is under way to us */
-    PULL_TIMEOUT_MS = 3000,   /* the transport reports failures sooner */
+    PULL_TIMEOUT_MS = 1000,   /* of a page, at least; the transport reports most failures sooner */
     PULL_RETRY_MS = 50,       /* after a failed pull */
     PULL_BACKLOG = 32,        /* batches under way to the disk: pages wait beyond that */
     PULL_IDLE_MS = 500,       /* after one that brought nothing */

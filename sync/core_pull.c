@@ -132,16 +132,28 @@ static void begin(struct sync_core *core)
     ask(core);
 }
 
+/* No answer, or nobody left to give one. */
+static bool pull_is_lost(const struct sync_core *core)
+{
+    uint64_t dead_us = ms_us(core->config.dead_ms), patience_us = ms_us(PULL_TIMEOUT_MS);
+    uint64_t waited_us = since_us(core, core->pull.sent_us);
+
+    if (core->pull.miss)
+        return waited_us > ms_us(MISS_PULL_TIMEOUT_MS);
+    if (patience_us < 2 * dead_us)
+        patience_us = 2 * dead_us;
+    return waited_us > patience_us ||
+           (waited_us > dead_us && since_us(core, core->pull.from->heard_us) > dead_us);
+}
+
 void pull_step(struct sync_core *core)
 {
-    uint64_t timeout_ms = core->pull.miss ? MISS_PULL_TIMEOUT_MS : PULL_TIMEOUT_MS;
-
     if (core->pull.active && core->pull.due) {
         if (core->journal_failed || core->last_ticket < core->journaled + PULL_BACKLOG)
             ask(core); /* else the disk is the slower one: it sets the pace */
         return;
     }
-    if (core->pull.active && since_us(core, core->pull.sent_us) > ms_us(timeout_ms))
+    if (core->pull.active && pull_is_lost(core))
         pull_fail(core);
     if (core->recovered && !core->pull.active)
         begin(core);
