@@ -95,7 +95,7 @@ void sim_fail(struct sim *s, const char *format, ...)
 
 /* ---- the heap ---- */
 
-static bool sooner(const struct event *a, const struct event *b)
+static bool sooner(const struct timed *a, const struct timed *b)
 {
     return a->at_us != b->at_us ? a->at_us < b->at_us : a->order < b->order;
 }
@@ -106,24 +106,42 @@ void packet_drop(struct packet *p)
         free(p);
 }
 
+enum { NO_EVENT = 0 }; /* the first place stays empty */
+
+static size_t place_event(struct sim *s, const struct event *ev)
+{
+    size_t at = s->free_event;
+
+    if (at != NO_EVENT) {
+        s->free_event = s->events[at].next_free;
+    } else {
+        s->n_events += s->n_events == 0;
+        s->events = sim_grow(s->events, s->n_events, &s->cap_events, sizeof *s->events);
+        at = s->n_events++;
+    }
+    s->events[at] = *ev;
+    return at;
+}
+
 void sim_at(struct sim *s, uint64_t at_us, struct event ev)
 {
+    struct timed t = {.at_us = at_us, .order = ++s->order};
     size_t i = s->n_heap;
 
-    s->heap = sim_grow(s->heap, s->n_heap, &s->cap_heap, sizeof *s->heap);
     ev.at_us = at_us;
-    ev.order = ++s->order;
+    t.event = place_event(s, &ev);
+    s->heap = sim_grow(s->heap, s->n_heap, &s->cap_heap, sizeof *s->heap);
     s->n_heap++;
-    while (i && sooner(&ev, &s->heap[(i - 1) / 2])) {
+    while (i && sooner(&t, &s->heap[(i - 1) / 2])) {
         s->heap[i] = s->heap[(i - 1) / 2];
         i = (i - 1) / 2;
     }
-    s->heap[i] = ev;
+    s->heap[i] = t;
 }
 
 static struct event next_event(struct sim *s)
 {
-    struct event first = s->heap[0], last = s->heap[--s->n_heap];
+    struct timed first = s->heap[0], last = s->heap[--s->n_heap];
     size_t i = 0;
 
     for (;;) {
@@ -139,7 +157,9 @@ static struct event next_event(struct sim *s)
     }
     if (s->n_heap)
         s->heap[i] = last;
-    return first;
+    s->events[first.event].next_free = s->free_event;
+    s->free_event = first.event;
+    return s->events[first.event];
 }
 
 /* ---- one event ---- */
@@ -326,10 +346,11 @@ void sim_clear(struct sim *s)
         free(m->waiting);
     }
     for (size_t i = 0; i < s->n_heap; i++)
-        packet_drop(s->heap[i].packet);
+        packet_drop(s->events[s->heap[i].event].packet);
     for (size_t i = 0; i < s->n_lives; i++)
         free(s->lives[i].log);
     free(s->heap);
+    free(s->events);
     net_clear(s);
     free(s->dues);
     memset(s, 0, sizeof *s);

@@ -95,8 +95,14 @@ struct ask {
     int32_t new_ike, new_child; /* answer */
 };
 
-struct event {
+struct timed {
     uint64_t at_us, order;
+    size_t event;
+};
+
+struct event {
+    uint64_t at_us;
+    size_t next_free;
     enum sim_kind kind;
     uint8_t a, b;
     uint32_t life; /* of b: void in another one; 0: any */
@@ -301,9 +307,11 @@ struct totals {
 
 struct sim {
     uint64_t seed, random;
-    struct now now; /* the true time */
-    struct event *heap;
+    struct now now;     /* the true time */
+    struct timed *heap; /* the soonest first */
     size_t n_heap, cap_heap;
+    struct event *events; /* that the heap's entries name, and free ones */
+    size_t n_events, cap_events, free_event;
     uint64_t order;
     struct plan plan;
     struct member members[MEMBERS_MAX];
