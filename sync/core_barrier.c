@@ -161,7 +161,7 @@ void barrier_step(struct sync_core *core)
     uint64_t all_acked = UINT64_MAX;
     size_t kept = 0;
 
-    if (core->n_barriers == 0 || core->stalled_us)
+    if (core->n_barriers == 0 || (core->stalled_us && !MUTANT(STALL)))
         return; /* after a stall someone else may speak for the SA: first hear it */
     for (size_t k = 0; k < core->n_peers; k++) {
         barrier_ack(core, &core->peers[k]);
