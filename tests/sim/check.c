@@ -226,6 +226,20 @@ static void check_acks(struct sim *s, struct member *m, const struct waiting *w,
     }
 }
 
+/* Who stood still, and was overtaken meanwhile, hears of it before it answers: from whom it takes
+ * for live, while nothing stands between them. */
+static bool overtaken_asleep(const struct sim *s, const struct member *m, const struct member *o,
+                             int ike)
+{
+    uint64_t woke_us = m->woke_us;
+
+    return woke_us && s->now.mono_us < woke_us + 2 * DEAD_MS * 1000ULL && waits_for(m, o) &&
+           o->spoken[ike].speaks && o->ikes[ike].term_us < woke_us && o->steady_us < woke_us &&
+           s->links[m->index][o->index].steady_us < woke_us &&
+           s->links[o->index][m->index].steady_us < woke_us &&
+           term_compare(&o->ikes[ike].term, &m->ikes[ike].term) > 0;
+}
+
 /* Nobody else, long joined to us, has long spoken in a higher term. */
 static void check_owner(struct sim *s, struct member *m, int ike)
 {
@@ -238,6 +252,10 @@ static void check_owner(struct sim *s, struct member *m, int ike)
         const struct member *o = &s->members[i];
         const struct link *out = &s->links[m->index][i], *in = &s->links[i][m->index];
         uint64_t then = s->now.mono_us - STEADY_US;
+        if (o != m && o->core && overtaken_asleep(s, m, o, ike))
+            sim_fail(s,
+                     "I6: member %d stood still and answers for IKE SA %d, which is member %zu's",
+                     m->index, ike, i);
         if (o == m || !o->core || !o->spoken[ike].speaks ||
             s->now.mono_us - o->ikes[ike].term_us < DUE_MS * 1000ULL)
             continue; /* the news may still be on its way: barriers time out before */
@@ -431,6 +449,38 @@ static void check_synced(struct sim *s, struct member *m)
             check_synced_with(s, m, &s->members[i]);
 }
 
+/* What a core keeps beside its records; the records of a snapshot may be older ones. */
+static size_t bytes_beside(const struct sync_core *core)
+{
+    size_t n = core->cap_fx * sizeof *core->fx + core->cap_fx_held * sizeof *core->fx_held +
+               core->cap_buffers * sizeof *core->buffers + core->cap_unsent * sizeof *core->unsent +
+               core->cap_barriers * sizeof *core->barriers;
+
+    for (size_t i = 0; i < core->n_peers; i++) {
+        const struct peer *p = &core->peers[i];
+        n += sizeof *p + (p->says.n_applied + p->pending.n_vector) * sizeof(struct log_position) +
+             p->says.n_heard * sizeof(struct codec_heard) +
+             p->says.n_epochs * sizeof(struct codec_epoch);
+    }
+    for (size_t i = 0; i < SNAPSHOTS_MAX; i++) {
+        const struct snapshot *snapshot = &core->snapshots[i];
+        n += snapshot->n_vector * sizeof *snapshot->vector;
+        for (size_t k = 0; k < snapshot->n; k++)
+            n += sizeof snapshot->held[k] + out_size_bound(snapshot->held[k]->r);
+    }
+    return n;
+}
+
+/* In proportion to what there is: SAs and lives of members, whatever happened to them. */
+static void check_bytes(struct sim *s, const struct member *m)
+{
+    enum { ROOM = 384 * 1024, PER_SA = SNAPSHOTS_MAX * 3000, PER_LIFE = 512 };
+    size_t bytes = bytes_beside(m->core);
+
+    if (bytes > ROOM + (s->n_ikes + s->n_children) * PER_SA + s->n_lives * s->n * PER_LIFE)
+        sim_fail(s, "I11: member %d holds %zu bytes beside its records", m->index, bytes);
+}
+
 static void check_bounds(struct sim *s, const struct member *m)
 {
     const struct sync_core *core = m->core;
@@ -456,6 +506,8 @@ void check_step(struct sim *s, struct member *m)
 
     check_vector(s, m);
     check_bounds(s, m);
+    if (s->totals.steps % 64 == 0)
+        check_bytes(s, m);
     if (synced && !m->was_synced) {
         m->was_synced = true;
         sim_note(s, "%d: synced", m->index);

@@ -5,7 +5,13 @@
  *                over the mesh; a dead owner's SA is adopted under the next term
  *   an exchange  group {IKE SA, Child SA, ...} -> PUT with a barrier -> the answer leaves
  *   a restart    the slot's IKE SAs get the next term, and pass the barrier (node/resume.c)
- *   traffic      `confirmed`, by any member (node/records.c) */
+ *   a drain      the slot's IKE SAs get a ready member's slot and the next term
+ *   own requests (ike/own.c) a Child SA is rekeyed, the old one deleted: the request's bytes are in
+ * the record and past the barrier before they leave, and whoever speaks for the SA later repeats
+ * them; what the answer makes passes another one traffic      `confirmed`, by any member
+ * (node/records.c)
+ *
+ * (node/takeover.c is what restarts, adoptions and drains come from.) */
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,6 +80,8 @@ static void restore(struct sim *s, struct member *m, int ike)
     hush(sp);
     sp->speaks = true;
     sp->rec = record_clone(r);
+    if (r->ike.our_request.n == sizeof sp->own)
+        memcpy(&sp->own, r->ike.our_request.p, sizeof sp->own);
     for (size_t i = (size_t)ike + 1; i < s->n_ikes; i++) {
         const struct record *newer = ike_at(s, m, (int)i);
         if (s->ikes[i].lineage == s->ikes[ike].lineage && newer && newer->ike.state == SA_INSTALLED)
@@ -171,11 +179,11 @@ static struct record *new_ike(struct sim *s, struct member *m, int router, int l
     return r;
 }
 
-static struct record *new_child(struct sim *s, struct member *m, int ike, int replaces)
+/* Its SPI and its end are settled; nobody has it yet. */
+static int plan_child(struct sim *s, struct member *m, int ike, int replaces)
 {
     int i = (int)s->n_children++;
     struct child_fact *f = &s->children[i];
-    struct record *r;
 
     *f = (struct child_fact){.ike = ike,
                              .lineage = s->ikes[ike].lineage,
@@ -186,14 +194,26 @@ static struct record *new_child(struct sim *s, struct member *m, int ike, int re
         f->spi_in = (uint32_t)m->slot << 22 | below(s, 1 << 22);
     while (sync_find_child(m->core, f->spi_in) || fact_child(s, f->spi_in) != i);
     f->not_after_ms = member_now(s, m).wall_ms + s->plan.lifetime_ms + below(s, 2000);
-    r = sample_child(f->spi_in, (uint32_t)f->lineage);
+    return i;
+}
+
+static struct record *make_child(struct sim *s, struct member *m, int ike, int i)
+{
+    const struct child_fact *f = &s->children[i];
+    struct record *r = sample_child(f->spi_in, (uint32_t)f->lineage);
+
     r->child.ike_spi = s->ikes[ike].spi;
-    r->child.replaces_spi = replaces < 0 ? 0 : s->children[replaces].spi_in;
+    r->child.replaces_spi = f->replaces < 0 ? 0 : s->children[f->replaces].spi_in;
     r->child.origin_slot = m->slot;
     r->child.created_ms = member_now(s, m).wall_ms;
     r->child.not_after_ms = f->not_after_ms;
     include(&m->spoken[ike], i, true);
     return r;
+}
+
+static struct record *new_child(struct sim *s, struct member *m, int ike, int replaces)
+{
+    return make_child(s, m, ike, plan_child(s, m, ike, replaces));
 }
 
 static bool room_for_more(const struct sim *s)
@@ -262,7 +282,7 @@ static void answer_new(struct sim *s, struct member *m, const struct ask *ask)
     struct group g = {.n = 0};
     struct record *ike, *child;
 
-    if (!room_for_more(s) || m->epoch == 0 || !sync_is_synced(m->core))
+    if (!room_for_more(s) || m->epoch == 0 || !sync_is_synced(m->core) || m->draining)
         return;
     for (int i = 0; i < (int)s->n_ikes; i++) /* a retransmission */
         if (m->spoken[i].speaks && m->spoken[i].rec->ike.last_response.n == sizeof answer) {
@@ -376,9 +396,7 @@ static void handle(struct sim *s, struct member *m, const struct ask *ask)
     case ASK_DELETE_CHILD:
         answer_delete_child(s, m, &answer, &g);
         break;
-    case ASK_NEW:
-    case ASK_ALIVE:
-    case ASK_DELETE_IKE:
+    default:
         break;
     }
     remember(sp, &answer);
@@ -396,6 +414,105 @@ static void handle(struct sim *s, struct member *m, const struct ask *ask)
     } else {
         check_plain_answer(s, m, ask->ike);
         send_answer(s, &answer);
+    }
+}
+
+/* ---- our own requests ---- */
+
+static void send_own(struct sim *s, const struct spoken *sp)
+{
+    if (chance(s, 30))
+        return;
+    sim_at(s, s->now.mono_us + between(s, 300, 5000),
+           (struct event){.kind = EV_ANSWER, .a = sp->own.router, .ask = sp->own});
+}
+
+/* Into the record, and past the barrier, before it leaves. */
+static void launch(struct sim *s, struct member *m, int ike, struct ask request)
+{
+    struct spoken *sp = &m->spoken[ike];
+    struct waiting w = {.kind = WAIT_REQUEST, .ike = ike};
+    struct group g = {.n = 0};
+
+    request.router = (uint8_t)s->ikes[ike].router;
+    request.ike = ike;
+    request.message_id = sp->rec->ike.next_out++;
+    sp->rec->ike.revision++;
+    sp->own = request;
+    if (blob_set(&sp->rec->ike.our_request, &request, sizeof request) != ERR_OK)
+        abort();
+    add_clone(&g, sp->rec);
+    sp->commit = m->last_barrier + 1;
+    put(s, m, &g, &w);
+}
+
+static void begin_rekey(struct sim *s, struct member *m, int ike)
+{
+    int child = -1, seen = 0;
+
+    for (int i = 0; i < (int)s->n_children; i++)
+        if (includes(&m->spoken[ike], i) && installed_child(s, m, i) &&
+            below(s, (uint32_t)++seen) == 0)
+            child = i;
+    if (child < 0 || !room_for_more(s))
+        return;
+    s->totals.own_rekeys++;
+    sim_note(s, "%d: rekeys Child SA %d of IKE SA %d", m->index, child, ike);
+    launch(s, m, ike,
+           (struct ask){.kind = ASK_OWN_REKEY,
+                        .child = child,
+                        .new_ike = -1,
+                        .new_child = plan_child(s, m, ike, child)});
+}
+
+static void begin_deletion(struct sim *s, struct member *m, int ike)
+{
+    int child = m->spoken[ike].replaced - 1;
+
+    m->spoken[ike].replaced = 0;
+    if (includes(&m->spoken[ike], child))
+        launch(
+            s, m, ike,
+            (struct ask){.kind = ASK_OWN_DELETE, .child = child, .new_ike = -1, .new_child = -1});
+}
+
+/* The router's answer: what it changes passes the barrier; only then does the old SA go. */
+static void handle_own(struct sim *s, struct member *m, const struct ask *answer)
+{
+    struct spoken *sp = &m->spoken[answer->ike];
+    struct waiting w = {.kind = WAIT_CHANGE, .ike = answer->ike, .answer = *answer};
+    struct group g = {.n = 0};
+    int child = answer->child;
+
+    if (sp->commit || sp->own.kind != answer->kind || sp->own.message_id != answer->message_id)
+        return;
+    sp->own = (struct ask){0};
+    blob_free(&sp->rec->ike.our_request);
+    sp->rec->ike.revision++;
+    add_clone(&g, sp->rec);
+    if (answer->kind == ASK_OWN_REKEY && !answer->refused) {
+        add(&g, make_child(s, m, answer->ike, answer->new_child));
+        include(sp, answer->new_child, true);
+    } else if (answer->kind == ASK_OWN_DELETE && installed_child(s, m, child)) {
+        add_tombstone(&g, sync_find_child(m->core, s->children[child].spi_in), false);
+        include(sp, child, false);
+    }
+    sp->commit = m->last_barrier + 1;
+    put(s, m, &g, &w);
+}
+
+static void tick_own(struct sim *s, struct member *m)
+{
+    for (int i = 0; i < (int)s->n_ikes; i++) {
+        struct spoken *sp = &m->spoken[i];
+        if (!sp->speaks || sp->commit || sp->rec->ike.not_after_ms <= member_now(s, m).wall_ms)
+            continue;
+        if (sp->own.kind && chance(s, 60))
+            send_own(s, sp);
+        else if (!sp->own.kind && sp->replaced)
+            begin_deletion(s, m, i);
+        else if (!sp->own.kind && !sp->rekeyed && !s->healed && chance(s, 2))
+            begin_rekey(s, m, i);
     }
 }
 
@@ -427,8 +544,40 @@ static bool to_be_resumed(const struct member *m, const struct record *r)
            !is_own_term(m, &r->ike.term);
 }
 
+static void hand_over(struct sim *s, struct member *m)
+{
+    const struct member *ready[MEMBERS_MAX];
+    struct sync_member_info info;
+    uint32_t n = 0;
+
+    for (size_t i = 0; i < s->n; i++)
+        if (&s->members[i] != m && sync_member(m->core, s->members[i].slot, &info) &&
+            info.state == MEMBER_READY)
+            ready[n++] = &s->members[i];
+    for (size_t i = 0; n && i < s->n_ikes; i++) {
+        const struct record *r = ike_at(s, m, (int)i);
+        struct group g = {.n = 0};
+        if (!r || r->ike.state != SA_INSTALLED || !is_own_term(m, &r->ike.term))
+            continue;
+        add_clone(&g, r);
+        g.r[0]->ike.term = (struct term){.number = r->ike.term.number + 1,
+                                         .slot = ready[s->ikes[i].spi % n]->slot};
+        g.r[0]->ike.revision = 0;
+        s->totals.handed_over++;
+        sim_note(s, "%d: hands IKE SA %zu to slot %u", m->index, i, g.r[0]->ike.term.slot);
+        put(s, m, &g, NULL);
+    }
+}
+
 void engine_tick(struct sim *s, struct member *m)
 {
+    if (!sync_is_caught_up(m->core))
+        return;
+    if (m->draining) {
+        hand_over(s, m);
+        return;
+    }
+    tick_own(s, m);
     if (!m->resume_begun) {
         if (m->epoch == 0 || !sync_is_synced(m->core))
             return;
@@ -472,6 +621,8 @@ void engine_datagram(struct sim *s, struct member *m, const struct ask *ask, boo
 {
     const struct record *r;
 
+    if (!sync_is_caught_up(m->core))
+        return;
     if (ask->kind == ASK_NEW) {
         answer_new(s, m, ask);
         return;
@@ -489,12 +640,14 @@ void engine_datagram(struct sim *s, struct member *m, const struct ask *ask, boo
         return;
     }
     if (r->ike.term.slot == m->slot) {
-        if (m->spoken[ask->ike].speaks)
+        if (m->spoken[ask->ike].speaks && ask->kind >= ASK_OWN_REKEY)
+            handle_own(s, m, ask);
+        else if (m->spoken[ask->ike].speaks)
             handle(s, m, ask);
     } else if (sync_member_live(m->core, r->ike.term.slot)) {
         if (!forwarded)
             forward(s, m, r->ike.term.slot, ask);
-    } else if (!forwarded && may_adopt(s, m, r, ask)) {
+    } else if (!forwarded && ask->kind < ASK_OWN_REKEY && may_adopt(s, m, r, ask)) {
         s->totals.adoptions++;
         raise_term(s, m, ask->ike, WAIT_ADOPT);
     }
@@ -524,7 +677,8 @@ static void past_barrier(struct sim *s, struct member *m, const struct waiting *
     struct spoken *sp = &m->spoken[w->ike];
     const struct record *r = ike_at(s, m, w->ike);
 
-    if (w->kind != WAIT_ANSWER) { /* node_resume_on_barrier does not look at `superseded` */
+    /* node_takeover_on_barrier does not look at `superseded` */
+    if (w->kind == WAIT_RESUME || w->kind == WAIT_ADOPT) {
         if (r && r->ike.state == SA_INSTALLED && is_own_term(m, &r->ike.term)) {
             check_answer(s, m, w, fx);
             restore(s, m, w->ike);
@@ -535,6 +689,15 @@ static void past_barrier(struct sim *s, struct member *m, const struct waiting *
         return;
     sp->commit = 0;
     check_answer(s, m, w, fx);
+    if (w->kind == WAIT_REQUEST) {
+        send_own(s, sp);
+        return;
+    }
+    if (w->kind == WAIT_CHANGE) {
+        if (w->answer.kind == ASK_OWN_REKEY && !w->answer.refused)
+            sp->replaced = w->answer.child + 1; /* at the next tick */
+        return;
+    }
     send_answer(s, &w->answer);
     if (w->answer.kind == ASK_DELETE_IKE)
         hush(sp);

@@ -55,6 +55,8 @@ static void add_up(struct totals *sum, const struct totals *t)
     sum->superseded += t->superseded;
     sum->adoptions += t->adoptions;
     sum->resumed += t->resumed;
+    sum->own_rekeys += t->own_rekeys;
+    sum->handed_over += t->handed_over;
     sum->crashes += t->crashes;
     sum->pulls += t->pulls;
     sum->children += t->children;
@@ -95,14 +97,16 @@ static void report(const struct totals *t, double seconds, uint64_t failed)
            (double)t->answers / n, (double)t->children / n, (double)t->crashes / n,
            (double)t->pulls / n);
     printf("a seed: %.2f barriers timed out, %.2f superseded, %.2f IKE SAs adopted, %.2f taken up "
-           "again; agreed %.0f ms after the heal, at worst %llu\n",
+           "again, %.2f handed over, %.2f rekeys by a node; agreed %.0f ms after the heal, at "
+           "worst %llu\n",
            (double)t->timeouts / n, (double)t->superseded / n, (double)t->adoptions / n,
-           (double)t->resumed / n, (double)t->heal_ms / n, (unsigned long long)t->heal_ms_max);
+           (double)t->resumed / n, (double)t->handed_over / n, (double)t->own_rekeys / n,
+           (double)t->heal_ms / n, (unsigned long long)t->heal_ms_max);
 }
 
 /* ---- the mutation gate ---- */
 
-enum { GATE_SEEDS = 40000 };
+enum { PROGRESS_SEEDS = 25000, GATE_SEEDS = 40000 };
 enum mutant mutant_on;
 
 static bool caught(enum mutant which, const char *name, const char *text, struct sim *s)
@@ -221,6 +225,9 @@ int main(int argc, char **argv)
     }
     for (uint64_t seed = o.first; seed <= o.last; seed++) {
         failed += !play(&o, s, seed, &sum);
+        if (o.keep_going && sum.seeds % PROGRESS_SEEDS == 0)
+            printf("%llu seeds, %llu failed so far\n", (unsigned long long)sum.seeds,
+                   (unsigned long long)failed);
         if ((failed && !o.keep_going) || (o.seconds > 0 && seconds_now() - began > o.seconds))
             break;
     }

@@ -133,7 +133,7 @@ static void forget(struct member *m)
     m->n_waiting = 0;
     m->epoch = 0;
     m->timeouts = m->vector_sum = 0;
-    m->paused_until_us = 0;
+    m->paused_until_us = m->woke_us = 0;
 }
 
 static struct sync_config config_of(const struct sim *s, const struct member *m)
@@ -221,6 +221,8 @@ void member_pause(struct sim *s, struct member *m, uint32_t ms)
     sim_note(s, "%d: paused for %u ms", m->index, ms);
     m->paused_until_us = s->now.mono_us + ms * 1000ULL;
     m->steady_us = m->paused_until_us;
+    if (ms > DEAD_MS / 2)
+        m->woke_us = m->paused_until_us;
     if (m->paused_until_us > s->pauses_end_us)
         s->pauses_end_us = m->paused_until_us;
 }

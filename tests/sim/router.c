@@ -172,10 +172,33 @@ static void accept_child(struct sim *s, struct router *r, int child)
     s->children[child].accepted = true;
 }
 
+/* A request of the gateway; repeated, it is answered again. */
+static void router_asked(struct sim *s, struct router *r, const struct ask *a)
+{
+    struct ask answer = *a;
+
+    if (a->ike != r->ike && a->ike != r->old_ike)
+        return;
+    if (a->kind == ASK_OWN_DELETE)
+        drop_child(r, a->child);
+    else if (r->children[a->child] || r->children[a->new_child])
+        accept_child(s, r, a->new_child);
+    else
+        answer.refused = true;
+    if (chance(s, 30))
+        return;
+    sim_at(s, s->now.mono_us + between(s, 300, 5000),
+           (struct event){.kind = EV_DATAGRAM, .b = (uint8_t)any_member(s), .ask = answer});
+}
+
 void router_answer(struct sim *s, int router, const struct ask *a)
 {
     struct router *r = &s->routers[router];
 
+    if (a->kind >= ASK_OWN_REKEY) {
+        router_asked(s, r, a);
+        return;
+    }
     if (!r->waiting || a->serial != r->ask.serial)
         return;
     r->waiting = false;
@@ -209,7 +232,7 @@ void router_answer(struct sim *s, int router, const struct ask *a)
             memset(r->children, 0, sizeof r->children);
         }
         break;
-    case ASK_ALIVE:
+    default:
         break;
     }
     if (chance(s, 500))

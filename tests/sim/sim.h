@@ -81,6 +81,9 @@ enum ask_kind {
     ASK_REKEY_IKE,
     ASK_DELETE_CHILD,
     ASK_DELETE_IKE,
+    /* the gateway's own requests, and what the router answers */
+    ASK_OWN_REKEY,
+    ASK_OWN_DELETE,
 };
 
 /* An IKE request, or its answer, as it travels; copied by value into datagrams and records. */
@@ -197,11 +200,19 @@ struct spoken { /* an IKE SA that this member's engine speaks for */
     bool speaks;
     bool rekeyed;
     struct record *rec;
-    uint64_t commit; /* an answer waits for this barrier; 0: none */
+    uint64_t commit; /* an answer or request waits for this barrier; 0: none */
+    struct ask own;  /* our outstanding request: also in the record; kind 0: none */
+    int replaced;    /* Child SA that a rekey of ours is to delete, + 1; 0: none */
     uint64_t children[CHILDREN_MAX / 64];
 };
 
-enum waiting_kind { WAIT_ANSWER, WAIT_RESUME, WAIT_ADOPT };
+enum waiting_kind {
+    WAIT_ANSWER,
+    WAIT_RESUME,
+    WAIT_ADOPT,
+    WAIT_REQUEST, /* of ours: it leaves then */
+    WAIT_CHANGE,  /* by a rekey of ours: the old SA may go then */
+};
 struct waiting { /* for a barrier */
     uint64_t barrier;
     enum waiting_kind kind;
@@ -222,6 +233,7 @@ struct member {
     uint64_t paused_until_us;
     uint64_t steady_us; /* up and running since */
     uint64_t down_us;   /* when it went down last */
+    uint64_t woke_us;   /* end of the last pause that was long enough to be overtaken in; 0: none */
     bool draining, flush_due, was_synced, ready;
     bool gone; /* it never comes back: the others agree without it */
     struct disk disk;
@@ -302,6 +314,7 @@ struct plan {                      /* what this seed's history is made of */
 
 struct totals {
     uint64_t seeds, events, steps, frames, answers, timeouts, superseded, adoptions, resumed;
+    uint64_t own_rekeys, handed_over;
     uint64_t crashes, pulls, gaps, children, virtual_ms, heal_ms, heal_ms_max;
 };
 
