@@ -27,6 +27,7 @@ void fault_plan(struct sim *s)
     p->lifetime_ms = chance(s, 300) ? between(s, 1500, 5000) : 3600000;
     p->kinds = chance(s, 150) ? 0 : (uint32_t)(sim_random(s) & sim_random(s));
     p->kinds |= 1U << below(s, FAULTS);
+    p->kinds |= chance(s, 200) ? 1U << FAULT_FADE : 0; /* rare events need it often */
     p->kinds &= (1U << FAULTS) - 1;
     p->ordered = chance(s, 400);
     p->n_gone = chance(s, 300) ? between(s, 1, 2) : 0;
@@ -81,7 +82,7 @@ static void fade(struct sim *s, struct member *m)
             s->links[m->index][i].lose = 500;
         }
     sim_at(
-        s, s->now.mono_us + between(s, 100, 1200) * 1000ULL,
+        s, s->now.mono_us + between(s, 100, 2000) * 1000ULL,
         (struct event){.kind = EV_MEND, .b = (uint8_t)m->index, .life = m->life, .id = END_FADE});
 }
 
