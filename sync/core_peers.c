@@ -397,6 +397,30 @@ static void hear_of_others(struct sync_core *core, const struct codec_announce *
     }
 }
 
+/* Of its vector only what we lack is kept, and nothing of the rest that was used already: in a
+ * large cluster an Announce has thousands of entries, every member keeps one of every other, and
+ * looks at them with every tick. Our own vector never goes back, so what it covers now it covers
+ * as long as this Announce is remembered. */
+static void keep_what_we_lack(const struct sync_core *core, struct codec_announce *a)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < a->n_applied; i++)
+        if (!id128_equal(&a->applied[i].origin, &core->incarnation) &&
+            a->applied[i].seq > log_applied(core, &a->applied[i].origin))
+            a->applied[kept++] = a->applied[i];
+    a->n_applied = kept;
+    if (kept == 0) {
+        free(a->applied);
+        a->applied = NULL;
+    }
+    free(a->heard);
+    free(a->epochs);
+    a->heard = NULL;
+    a->epochs = NULL;
+    a->n_heard = a->n_epochs = 0;
+}
+
 static void on_announce(struct sync_core *core, struct peer *p, uint64_t number,
                         struct codec_announce *a)
 {
@@ -412,7 +436,6 @@ static void on_announce(struct sync_core *core, struct peer *p, uint64_t number,
         if (id128_equal(&p->says.applied[i].origin, &core->incarnation) &&
             p->says.applied[i].seq <= core->self->seq)
             p->says_ack = p->says.applied[i].seq;
-    barrier_ack(core, p);
     for (size_t i = 0; i < p->says.n_heard; i++)
         if (p->says.heard[i].slot == core->config.slot) {
             if (id128_equal(&p->says.heard[i].incarnation, &core->incarnation))
@@ -421,6 +444,8 @@ static void on_announce(struct sync_core *core, struct peer *p, uint64_t number,
                 epoch_rival(core, &p->says.heard[i]);
         }
     hear_of_others(core, &p->says);
+    keep_what_we_lack(core, &p->says);
+    barrier_ack(core, p);
     pull_look(core, p);
 }
 

@@ -114,9 +114,15 @@ static void begin(struct sync_core *core)
 {
     struct peer *missed = miss_source(core);
     struct peer *lacked = core->now.mono_us >= core->pull_retry_us ? best_source(core) : NULL;
-    bool miss = missed && !(lacked && core->pull.miss);
-    struct peer *from = miss ? missed : lacked;
+    struct peer *from;
+    bool miss;
 
+    if (lacked) /* it may have come since, and an answer that brings nothing costs a pause */
+        pull_look(core, lacked);
+    if (lacked && lacked->lack.entries == 0)
+        lacked = NULL;
+    miss = missed && !(lacked && core->pull.miss);
+    from = miss ? missed : lacked;
     if (!from)
         return;
     core->pull = (struct pull){.active = true,
