@@ -9,7 +9,9 @@
 
 /* ---------------------------------------------------------------- the table */
 
-enum { FIRST_BUCKETS = 256 };
+/* One MiB. The table grows by itself, but on a thread of its own: while a node with many SAs
+ * starts, that thread is behind and every look-up walks. */
+enum { FIRST_BUCKETS = 1 << 16 };
 
 int sa_table_open(struct sa_table *t)
 {
