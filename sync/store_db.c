@@ -477,14 +477,19 @@ static int read_record(struct db *db, sqlite3_stmt *st, struct record **out)
     return rc == ERR_NOMEM ? rc : rc == ERR_OK ? ERR_OK : ERR_INVALID;
 }
 
+static int by_position(const void *a, const void *b)
+{
+    const struct record *x = *(struct record *const *)a, *y = *(struct record *const *)b;
+    int order = memcmp(x->origin.b, y->origin.b, ID_BYTES);
+
+    return order ? order : x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
 static int read_records(struct db *db, struct sync_recovery *recovery)
 {
     sqlite3_stmt *st;
     size_t cap = 0;
-    int rc = prepare(db,
-                     "SELECT kind, key, body FROM records WHERE not_after > ?"
-                     " ORDER BY origin, seq",
-                     &st),
+    int rc = prepare(db, "SELECT kind, key, body FROM records WHERE not_after > ?", &st),
         step = SQLITE_DONE;
 
     if (rc != ERR_OK)
@@ -503,6 +508,9 @@ static int read_records(struct db *db, struct sync_recovery *recovery)
     if (rc == ERR_OK)
         rc = err_of(db, step, "cannot read records");
     sqlite3_finalize(st);
+    /* Into the order of their logs. SQLite would sort whole rows, by way of a file. */
+    if (rc == ERR_OK && recovery->n_records)
+        qsort(recovery->records, recovery->n_records, sizeof(struct record *), by_position);
     return rc;
 }
 
