@@ -45,6 +45,7 @@ enum {
     RIVAL_SLACK_MS =
         100, /* under way, before a process of our slot that was heard counts as alive */
     REFUSAL_TOLD_EVERY_MS = 60000, /* a log line per reason */
+    LAGGARDS_TOLD_EVERY_MS = 1000, /* a log line for each */
 };
 
 /* An incarnation that sent authentic frames but none yet that names ours. */
@@ -194,6 +195,7 @@ struct sync_core {
     size_t epoch_n_sure;
     bool conflict; /* another process has our slot, and the better claim to it */
 
+    uint64_t laggards_told_us;
     struct barrier *barriers;
     size_t n_barriers, cap_barriers;
     struct pull pull;

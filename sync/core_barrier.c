@@ -92,6 +92,17 @@ static void name_laggards(struct sync_core *core, const struct barrier *b, struc
     fx->laggards = slots;
 }
 
+/* Who lags does so for every exchange: a line for each would be thousands a second. */
+static void tell_laggards(struct sync_core *core, const struct sync_effect *fx)
+{
+    if (core->laggards_told_us &&
+        since_us(core, core->laggards_told_us) < ms_us(LAGGARDS_TOLD_EVERY_MS))
+        return;
+    core->laggards_told_us = core->now.mono_us;
+    for (size_t k = 0; k < fx->n_laggards; k++)
+        log_warn("sync", "a barrier timed out: member %u has not acknowledged", fx->laggards[k]);
+}
+
 /* False when there is no memory to tell: then again at the next step. */
 static bool finish(struct sync_core *core, const struct barrier *b, bool timed_out, bool superseded)
 {
@@ -107,8 +118,8 @@ static bool finish(struct sync_core *core, const struct barrier *b, bool timed_o
         name_laggards(core, b, fx);
     core->stats.barriers++;
     core->stats.barrier_timeouts += timed_out;
-    for (size_t k = 0; k < fx->n_laggards; k++)
-        log_warn("sync", "a barrier timed out: member %u has not acknowledged", fx->laggards[k]);
+    if (timed_out)
+        tell_laggards(core, fx);
     return true;
 }
 
