@@ -6,8 +6,8 @@
  * for the dataplane. Unless more events of this loop turn are to come, there follows what
  * follows from where we now stand: is something lacking, and whom to ask (core_pull.c); are
  * we synced; may an epoch be asked for (core_epoch.c); did a member die. Then the turn's
- * shared output leaves in this order: one JOURNAL batch, our records as Updates, one
- * Announce (core_out.c). Last, the barriers that are satisfied or overdue open
+ * shared output leaves in this order: our records as Updates, one Announce, one JOURNAL
+ * batch (core_out.c). Last, the barriers that are satisfied or overdue open
  * (core_barrier.c). So an Announce, which is the ack, never leaves before the RECORD effects
  * that it speaks for.
  *

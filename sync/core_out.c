@@ -306,8 +306,9 @@ static void flush_updates(struct sync_core *core)
 
 void out_flush(struct sync_core *core)
 {
-    flush_batch(core);
+    /* Others wait for what is published, and the disk takes longer than the way to them. */
     if (core->n_unsent)
         flush_updates(core);
     peers_announce(core);
+    flush_batch(core);
 }
