@@ -357,7 +357,7 @@ int member_run(const struct bench_cluster *c, uint16_t slot, int orders)
                        .orders_fd = orders,
                        .wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
 
-    log_set_level(LOG_LEVEL_WARN);
+    log_set_level(LOG_LEVEL_ERROR);
     (void)fcntl(orders, F_SETFL, O_NONBLOCK);
     open_core(&m);
     open_dp(&m);
