@@ -11,16 +11,23 @@
  * subscription that is silent for ever: members announce themselves ten times a second, so
  * a pipe silent for SILENCE_MS is closed and dialled anew, and so is one on which several
  * requests in a row timed out (nng then sends what is still open once more: requests may
- * come twice). A REP context keeps its request until it is answered; one that nobody answers
- * is taken back after ANSWER_MS. nng_close may hang under traffic, so sockets are opened
- * once and left to the end of the process; transport close only cuts them off from the
- * loop. Frames are sealed before they come here: plain tcp:// it is (FINDINGS). */
+ * come twice). nng's dialers wait for connect() as long as the kernel tries, whose pauses grow with
+ * every SYN that is lost, so after a long partition they would be late: a dialer that got nowhere
+ * within DIAL_MS is replaced. Closing a pipe into which messages are pouring can block nng's
+ * reaper for good, and its dialer then never begins again (nanomsg/nng#1824): a new one does, and
+ * the time that this process itself stood still is nobody's silence.
+ *
+ * A REP context keeps its request until it is answered; one that nobody answers is taken back
+ * after ANSWER_MS. nng_close may hang under traffic, so sockets are opened once and left to
+ * the end of the process; transport close only cuts them off from the loop. Frames are sealed
+ * before they come here: plain tcp:// it is (FINDINGS). */
 #include <nng/nng.h>
 #include <nng/protocol/pubsub0/pub.h>
 #include <nng/protocol/pubsub0/sub.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/supplemental/util/platform.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +48,7 @@ enum {
     REQUEST_MS = 1000,
     ANSWER_MS = 5000,
     SILENCE_MS = 2000,
+    DIAL_MS = 1500,
     WATCH_EVERY_MS = 500,
     CALLS_PER_PEER = 4, /* requests under way */
     TIMEOUTS_IN_A_ROW = 3,
@@ -68,14 +76,21 @@ struct answer { /* a request of theirs */
     _Atomic uint64_t generation;
 };
 
+struct line { /* a connection that we dial */
+    char url[URL_BYTES];
+    /* under the transport's lock */
+    nng_dialer dialer;
+    nng_pipe pipe;      /* id 0: none */
+    uint64_t dialed_ms; /* since when there is none */
+};
+
 struct peer_link {
     struct nng_transport *t;
     uint16_t slot;
-    nng_dialer sub_dialer;
     nng_socket req;
     struct call calls[CALLS_PER_PEER];
+    struct line sub_line, req_line;
     /* under the transport's lock */
-    nng_pipe sub_pipe, req_pipe; /* id 0: none */
     uint64_t heard_ms;
     unsigned timeouts; /* of requests, in a row */
 };
@@ -86,7 +101,8 @@ struct nng_transport {
     pthread_mutex_t lock;
     nng_socket pub, sub, rep;
     nng_aio *watch_aio;
-    uint64_t polled_ms; /* under the lock: when the loop last took what came */
+    uint64_t watched_ms; /* when on_watch ran last; its own */
+    uint64_t polled_ms;  /* under the lock: when the loop last took what came */
     struct answer answers[ANSWERS];
     struct peer_link *peers;
     size_t n_peers;
@@ -139,7 +155,7 @@ static void heard(struct nng_transport *t, int pipe, uint64_t now_ms)
     pthread_mutex_lock(&t->lock);
     t->polled_ms = now_ms;
     for (size_t i = 0; i < t->n_peers; i++)
-        if (nng_pipe_id(t->peers[i].sub_pipe) == pipe)
+        if (nng_pipe_id(t->peers[i].sub_line.pipe) == pipe)
             t->peers[i].heard_ms = now_ms;
     pthread_mutex_unlock(&t->lock);
 }
@@ -161,6 +177,13 @@ static void take_published(struct nng_transport *t, transport_deliver_fn *delive
     }
 }
 
+/* Under the lock. */
+static void line_down(struct line *line)
+{
+    line->pipe = (nng_pipe)NNG_PIPE_INITIALIZER;
+    line->dialed_ms = nng_clock();
+}
+
 static void on_sub_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
 {
     struct nng_transport *t = arg;
@@ -169,40 +192,92 @@ static void on_sub_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
     pthread_mutex_lock(&t->lock);
     for (size_t i = 0; i < t->n_peers; i++) {
         struct peer_link *p = &t->peers[i];
-        if (ev == NNG_PIPE_EV_ADD_POST && nng_dialer_id(p->sub_dialer) == dialer) {
-            p->sub_pipe = pipe;
+        if (ev == NNG_PIPE_EV_ADD_POST && nng_dialer_id(p->sub_line.dialer) == dialer) {
+            p->sub_line.pipe = pipe;
             p->heard_ms = nng_clock();
-        } else if (ev == NNG_PIPE_EV_REM_POST && nng_pipe_id(p->sub_pipe) == nng_pipe_id(pipe)) {
-            p->sub_pipe = (nng_pipe)NNG_PIPE_INITIALIZER;
+        } else if (ev == NNG_PIPE_EV_REM_POST &&
+                   nng_pipe_id(p->sub_line.pipe) == nng_pipe_id(pipe)) {
+            line_down(&p->sub_line);
         }
     }
     pthread_mutex_unlock(&t->lock);
 }
 
-/* Silent pipes are closed; their dialers begin again. A loop that stands still hears nobody. */
+static int dial(struct nng_transport *t, nng_socket s, struct line *line)
+{
+    nng_dialer dialer;
+    int rv;
+
+    pthread_mutex_lock(&t->lock);
+    rv = nng_dialer_create(&dialer, s, line->url);
+    if (rv == 0)
+        line->dialer = dialer;
+    line->dialed_ms = nng_clock();
+    pthread_mutex_unlock(&t->lock);
+    return rv ? rv : nng_dialer_start(dialer, NNG_FLAG_NONBLOCK);
+}
+
+/* A new dialer for a line that is down for too long. */
+static void dial_anew(struct nng_transport *t, nng_socket s, struct line *line)
+{
+    nng_dialer old;
+    bool due;
+
+    pthread_mutex_lock(&t->lock);
+    old = line->dialer;
+    due = nng_pipe_id(line->pipe) <= 0 && nng_clock() - line->dialed_ms > DIAL_MS;
+    pthread_mutex_unlock(&t->lock);
+    if (!due)
+        return;
+    (void)nng_dialer_close(old);
+    (void)dial(t, s, line); /* without memory: once more at a later look */
+}
+
+/* Late by more than an interval: we stood still (SIGSTOP, a busy machine), and what the others
+ * said meanwhile is about to be read. The same when only the loop stands still; where nothing
+ * waits for it, it need not have looked. */
+static bool stood_still(struct nng_transport *t)
+{
+    struct pollfd waits = {.fd = t->base.fd, .events = POLLIN};
+    uint64_t now_ms = nng_clock(), before_ms = t->watched_ms;
+    bool full = poll(&waits, 1, 0) > 0, still;
+
+    t->watched_ms = now_ms;
+    pthread_mutex_lock(&t->lock);
+    still =
+        now_ms - before_ms > 2 * WATCH_EVERY_MS || (full && now_ms - t->polled_ms > WATCH_EVERY_MS);
+    for (size_t i = 0; still && i < t->n_peers; i++)
+        t->peers[i].heard_ms = now_ms;
+    pthread_mutex_unlock(&t->lock);
+    return still;
+}
+
+/* Silent pipes are closed; their dialers begin again, or new ones. */
 static void on_watch(void *arg)
 {
     struct nng_transport *t = arg;
 
     if (nng_aio_result(t->watch_aio) != 0)
         return;
-    pthread_mutex_lock(&t->lock);
-    for (size_t i = 0; i < t->n_peers && nng_clock() - t->polled_ms > WATCH_EVERY_MS; i++)
-        t->peers[i].heard_ms = nng_clock();
-    pthread_mutex_unlock(&t->lock);
+    if (stood_still(t)) {
+        nng_sleep_aio(WATCH_EVERY_MS, t->watch_aio);
+        return;
+    }
     for (size_t i = 0; i < t->n_peers; i++) {
         struct peer_link *p = &t->peers[i];
         nng_pipe silent = NNG_PIPE_INITIALIZER;
         pthread_mutex_lock(&t->lock);
-        if (nng_pipe_id(p->sub_pipe) > 0 && nng_clock() - p->heard_ms > SILENCE_MS) {
-            silent = p->sub_pipe;
-            p->sub_pipe = (nng_pipe)NNG_PIPE_INITIALIZER;
+        if (nng_pipe_id(p->sub_line.pipe) > 0 && nng_clock() - p->heard_ms > SILENCE_MS) {
+            silent = p->sub_line.pipe;
+            line_down(&p->sub_line);
         }
         pthread_mutex_unlock(&t->lock);
         if (nng_pipe_id(silent) > 0) {
             log_info("mesh", "member %u is silent: dialling it anew", p->slot);
             (void)nng_pipe_close(silent);
         }
+        dial_anew(t, t->sub, &p->sub_line);
+        dial_anew(t, p->req, &p->req_line);
     }
     nng_sleep_aio(WATCH_EVERY_MS, t->watch_aio);
 }
@@ -231,9 +306,9 @@ static void on_req_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
 
     pthread_mutex_lock(&p->t->lock);
     if (ev == NNG_PIPE_EV_ADD_POST)
-        p->req_pipe = pipe;
-    else if (nng_pipe_id(p->req_pipe) == nng_pipe_id(pipe))
-        p->req_pipe = (nng_pipe)NNG_PIPE_INITIALIZER;
+        p->req_line.pipe = pipe;
+    else if (nng_pipe_id(p->req_line.pipe) == nng_pipe_id(pipe))
+        line_down(&p->req_line);
     pthread_mutex_unlock(&p->t->lock);
 }
 
@@ -247,7 +322,7 @@ static void call_failed(struct call *c, int rv)
 
     pthread_mutex_lock(&c->peer->t->lock);
     if (rv == NNG_ETIMEDOUT && ++c->peer->timeouts >= TIMEOUTS_IN_A_ROW) {
-        stuck = c->peer->req_pipe;
+        stuck = c->peer->req_line.pipe;
         c->peer->timeouts = 0;
     }
     pthread_mutex_unlock(&c->peer->t->lock);
@@ -463,39 +538,34 @@ static int open_subscriber(struct nng_transport *t)
         (rv = nng_aio_alloc(&t->watch_aio, on_watch, t)) != 0)
         return told("cannot subscribe", "", rv);
     t->polled_ms = nng_clock();
-    nng_sleep_aio(WATCH_EVERY_MS, t->watch_aio);
     return ERR_OK;
 }
 
 static int open_peer(struct nng_transport *t, const struct transport_peer *peer,
                      struct peer_link *p)
 {
-    char url[URL_BYTES];
     int rv;
 
     p->t = t;
     p->slot = peer->slot;
-    url_of(peer, (uint16_t)(peer->port + 1), url);
+    url_of(peer, peer->port, p->sub_line.url);
+    url_of(peer, (uint16_t)(peer->port + 1), p->req_line.url);
     if ((rv = nng_req0_open(&p->req)) != 0 || (rv = limit_size(p->req)) != 0 ||
         (rv = set_reconnect(p->req)) != 0 ||
         (rv = nng_pipe_notify(p->req, NNG_PIPE_EV_ADD_POST, on_req_pipe, p)) != 0 ||
         (rv = nng_pipe_notify(p->req, NNG_PIPE_EV_REM_POST, on_req_pipe, p)) != 0)
-        return told("cannot dial", url, rv);
+        return told("cannot dial", p->req_line.url, rv);
     for (size_t i = 0; i < CALLS_PER_PEER; i++) {
         struct call *c = &p->calls[i];
         c->peer = p;
         if ((rv = nng_ctx_open(&c->ctx, p->req)) != 0 ||
             (rv = nng_aio_alloc(&c->aio, on_call, c)) != 0)
-            return told("cannot dial", url, rv);
+            return told("cannot dial", p->req_line.url, rv);
     }
-    if ((rv = nng_dial(p->req, url, NULL, NNG_FLAG_NONBLOCK)) != 0)
-        return told("cannot dial", url, rv);
-    url_of(peer, peer->port, url);
-    pthread_mutex_lock(&t->lock);
-    rv = nng_dialer_create(&p->sub_dialer, t->sub, url);
-    pthread_mutex_unlock(&t->lock);
-    if (rv != 0 || (rv = nng_dialer_start(p->sub_dialer, NNG_FLAG_NONBLOCK)) != 0)
-        return told("cannot dial", url, rv);
+    if ((rv = dial(t, p->req, &p->req_line)) != 0)
+        return told("cannot dial", p->req_line.url, rv);
+    if ((rv = dial(t, t->sub, &p->sub_line)) != 0)
+        return told("cannot dial", p->sub_line.url, rv);
     return ERR_OK;
 }
 
@@ -528,6 +598,8 @@ int transport_nng_open(const struct transport_peer *self, const struct transport
         nng_cut_off(&t->base);
         return rc;
     }
+    t->watched_ms = nng_clock();
+    nng_sleep_aio(WATCH_EVERY_MS, t->watch_aio);
     *out = &t->base;
     return ERR_OK;
 }
