@@ -175,13 +175,16 @@ log_since() { tail -n "+$(($2 + 1))" "$(node_dir "$1")/anysad.log"; }
 
 # ---------------------------------------------------------------- chance
 
-# chance SEED; roll N: ROLL becomes 0 .. N - 1. The same seed gives the same rolls.
+# chance SEED; roll N: ROLL becomes 0 .. N - 1. The same seed gives the same rolls (splitmix64).
 CHANCE=0
 ROLL=0
-chance() { CHANCE=$1; roll 1; roll 1; }
+chance() { CHANCE=$1; }
 roll() {
-    CHANCE=$(((CHANCE * 6364136223846793005 + 1442695040888963407) & 0x7fffffffffffffff))
-    ROLL=$(((CHANCE >> 24) % $1))
+    local z
+    CHANCE=$((CHANCE + 0x9e3779b97f4a7c15))
+    z=$(((CHANCE ^ (CHANCE >> 30 & 0x3ffffffff)) * 0xbf58476d1ce4e5b9))
+    z=$(((z ^ (z >> 27 & 0x1fffffffff)) * 0x94d049bb133111eb))
+    ROLL=$((((z ^ (z >> 31 & 0x1ffffffff)) >> 8 & 0xffffffffffff) % $1))
 }
 
 # sleep_ms MILLISECONDS
