@@ -21,7 +21,7 @@
 
 KILLS=${ANYSA_KILLS:-25}
 SEED=${SEED:-$((SRANDOM % 1000000))}
-BATCH=25       # moments
+BATCH=12       # moments
 BURST_MS=400   # a kill comes 0 to that long after the last one is over
 AWAY_MS=150    # a dead node stays away 0 to that long, and then starts
 LATE_MS=2000   # what a ready node lacks is lost if it does not come within
@@ -29,6 +29,9 @@ NODES="1 2 3"
 ROUTERS=$BIN/../tests/bench/lab_acknowledged
 
 export NODE_DPD=86400 # these routers answer no requests
+# A barrier may time out, which is counted and told; on a busy machine the own disk may be why, and
+# then all nodes may forget what was acknowledged. That is not what is asked here.
+export NODE_BARRIER=10000
 
 start() { node_start "$1" "LD_PRELOAD=$STATE/volatile_disk.so"; }
 
@@ -170,7 +173,7 @@ batch() {
     sleep 0.3
     while [ "$moments" -lt "$until" ] && [ "$killed" -lt "$KILLS" ]; do moment; done
     routers_stop
-    for i in $NODES; do timeouts=$((timeouts + $(node_metric "$i" anysa_barrier_timeouts_total))); done
+    timeouts=$((timeouts + $(logged "a barrier timed out")))
     want
     for i in $NODES; do keeps "$i" "at the end of a batch (moment $moments)"; done
     eventually "all nodes show the same SAs" 5 same_sas
@@ -204,7 +207,7 @@ tunnels() {
 
 test_show_logs() { for i in $NODES; do echo "---- end of n$i's log" >&2; tail -n 15 "$(node_dir "$i")/anysad.log" >&2 || true; done; }
 
-test_begin kills $((60 + KILLS * 4))
+test_begin kills $((30 + KILLS * 2))
 [ -x "$ROUTERS" ] || die "no $ROUTERS: build it (ANYSA_BENCH is on by default)"
 say "seed $SEED"
 chance "$SEED"
@@ -217,6 +220,7 @@ began=$SECONDS
 while [ "$killed" -lt "$KILLS" ]; do batch; done
 say "$killed kills at $moments moments ($all_at_once times all three at once), seed $SEED, $((SECONDS - began)) s"
 say "$handshakes handshakes and $exchanges further exchanges acknowledged, $given_up given up; $in_all SAs to be kept: none lost, $LATE late"
-say "$spare SAs are there though their answers were lost or another replaced them; slowest return $slowest_ms ms; $timeouts barriers timed out (of nodes alive at the end)"
+say "$spare SAs are there though their answers were lost or another replaced them; slowest return $slowest_ms ms"
+equal "barriers that timed out" 0 "$timeouts"
 check "the routers got through" [ "$handshakes" -ge "$killed" ]
 test_end
