@@ -274,16 +274,21 @@ int sa_move(struct sa *sa, const struct endpoint *peer)
     return ERR_OK;
 }
 
-static int rank(const struct sa *sa, bool replaced)
+static int rank(const struct sa *sa, enum sa_successor successor)
 {
-    if (sa->rekeyed || replaced)
+    bool confirmed = atomic_load_explicit(&sa->hot.confirmed, memory_order_relaxed);
+
+    if (successor == SUCCESSOR_PROVEN || (successor == SUCCESSOR_NONE && sa->rekeyed))
         return 1;
-    return atomic_load_explicit(&sa->hot.confirmed, memory_order_relaxed) ? 0 : 2;
+    if (confirmed)
+        return 0;
+    return successor == SUCCESSOR_UNPROVEN ? 1 : 2;
 }
 
-int sa_prefer(const struct sa *a, bool a_replaced, const struct sa *b, bool b_replaced)
+int sa_prefer(const struct sa *a, enum sa_successor of_a, const struct sa *b,
+              enum sa_successor of_b)
 {
-    int rank_a = rank(a, a_replaced), rank_b = rank(b, b_replaced);
+    int rank_a = rank(a, of_a), rank_b = rank(b, of_b);
 
     if (rank_a != rank_b)
         return rank_a - rank_b;

@@ -100,9 +100,13 @@ int sa_update(struct sa *sa, const struct child_record *r, bool *changed);
 /* Sends to another address from now on. 0 or ERR_NOMEM. */
 int sa_move(struct sa *sa, const struct endpoint *peer);
 
+/* Does another SA of the tunnel replace this one? */
+enum sa_successor { SUCCESSOR_NONE, SUCCESSOR_UNPROVEN, SUCCESSOR_PROVEN };
 /* Outbound preference of two SAs of a tunnel: negative when `a` goes first (DESIGN §4, rekey
- * without loss). An SA that another one `replaced` was known to the peer, else it could not
- * have been rekeyed: it goes before one that nothing proves. */
-int sa_prefer(const struct sa *a, bool a_replaced, const struct sa *b, bool b_replaced);
+ * without loss). Confirmed ones go first, the newest before the others. One that is being rekeyed
+ * keeps its place until its successor is confirmed; after that it goes behind them, but before one
+ * that nothing proves. */
+int sa_prefer(const struct sa *a, enum sa_successor of_a, const struct sa *b,
+              enum sa_successor of_b);
 
 #endif

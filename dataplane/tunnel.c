@@ -144,23 +144,28 @@ void tunnel_del_sa(struct tunnel *tunnel, struct sa *sa)
 
 struct candidate {
     struct sa *sa;
-    bool replaced;
+    enum sa_successor successor;
 };
 
 static int by_preference(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;
 
-    return sa_prefer(x->sa, x->replaced, y->sa, y->replaced);
+    return sa_prefer(x->sa, x->successor, y->sa, y->successor);
 }
 
 /* Says so of those that others of the tunnel replace: few do, so few look through the list. */
 static void mark_replaced(const struct tunnel *tunnel, struct candidate *list, uint32_t n)
 {
-    for (const struct sa *other = tunnel->sas; other; other = other->next)
+    for (const struct sa *other = tunnel->sas; other; other = other->next) {
+        bool proven = atomic_load_explicit(&other->hot.confirmed, memory_order_relaxed);
+
         for (uint32_t i = 0; i < n && other->replaces_spi && !other->lingering; i++)
-            list[i].replaced |= other->replaces_spi == list[i].sa->hot.spi_in &&
-                                id128_equal(&other->lineage, &list[i].sa->lineage);
+            if (other->replaces_spi == list[i].sa->hot.spi_in &&
+                id128_equal(&other->lineage, &list[i].sa->lineage) &&
+                list[i].successor != SUCCESSOR_PROVEN)
+                list[i].successor = proven ? SUCCESSOR_PROVEN : SUCCESSOR_UNPROVEN;
+    }
 }
 
 /* The new order, or NULL when there is nothing to choose or no memory. */
@@ -177,7 +182,7 @@ static struct sa_choice *sort_choice(const struct tunnel *tunnel)
     if (list && choice) {
         for (struct sa *sa = tunnel->sas; sa; sa = sa->next)
             if (!sa->lingering)
-                list[n++] = (struct candidate){sa, false};
+                list[n++] = (struct candidate){sa, SUCCESSOR_NONE};
         mark_replaced(tunnel, list, n);
         qsort(list, n, sizeof *list, by_preference);
         for (choice->n = 0; choice->n < n; choice->n++)

@@ -94,6 +94,29 @@ Test(dataplane_choice, a_rekey_seen_step_by_step)
     rig_close(&rig);
 }
 
+/* A router may have forgotten an older SA that the cluster still has: a rekey of the present one
+ * is no reason to try that. */
+Test(dataplane_choice, during_a_rekey_an_older_sa_is_no_refuge)
+{
+    struct child_record c = sa(C, 3000, false, false);
+    struct rig rig;
+
+    rig_open(&rig, NULL);
+    c.generation = 1;
+    c.replaces_spi = B;
+    apply(&rig, sa(A, 1000, true, false));
+    apply(&rig, sa(B, 2000, true, false));
+    cr_assert_eq(used(&rig), B);
+    apply(&rig, c);
+    cr_assert_eq(used(&rig), B);
+    apply(&rig, sa(B, 2000, true, true));
+    cr_assert_eq(used(&rig), B);
+    c.confirmed = true;
+    apply(&rig, c);
+    cr_assert_eq(used(&rig), C);
+    rig_close(&rig);
+}
+
 Test(dataplane_choice, deleting_the_old_one_moves_to_the_new_one)
 {
     struct child_record a = sa(A, 1000, false, false), b = sa(B, 2000, false, false);
