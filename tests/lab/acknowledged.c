@@ -26,7 +26,7 @@ enum {
     ANSWER_WAIT_MS = 200,
     INIT_TRIES = 5, /* a half-open SA dies with its node: soon begin anew */
     TRIES = 20,     /* dead_ms, and a restart of everything, fit in */
-    THINK_MS = 60,  /* between two handshakes of a thread: the machine has other work, too */
+    THINK_MS = 120, /* between two handshakes of a thread: the machine has other work, too */
 };
 
 struct routers {

@@ -7,7 +7,7 @@
 # which is some handshakes long, one node dies, or two, or all three at once, and returns.
 #
 #   - the moment a returned node is ready it has all that was acknowledged until then
-#   - after every BATCH moments: all nodes have the same, and all of it; then the cluster
+#   - after every batch of moments: all nodes have the same, and all of it; then the cluster
 #     begins anew with empty journals, so that the SAs stay few
 #
 # kill -9 ends a process and not the machine: what was written would stay though fsync had not
@@ -21,7 +21,8 @@
 
 KILLS=${ANYSA_KILLS:-25}
 SEED=${SEED:-$((SRANDOM % 1000000))}
-BATCH=12       # moments
+BATCH=25       # moments, and
+BATCH_SAS=3000 # acknowledged: where moments take long it ends sooner
 BURST_MS=400   # a kill comes 0 to that long after the last one is over
 AWAY_MS=150    # a dead node stays away 0 to that long, and then starts
 LATE_MS=2000   # what a ready node lacks is lost if it does not come within
@@ -171,7 +172,8 @@ batch() {
     for i in $NODES; do node_wait_ready "$i" 15; done
     routers_start
     sleep 0.3
-    while [ "$moments" -lt "$until" ] && [ "$killed" -lt "$KILLS" ]; do moment; done
+    while [ "$moments" -lt "$until" ] && [ "$killed" -lt "$KILLS" ] \
+        && [ "$(wc -l <"$STATE/acknowledged")" -lt "$BATCH_SAS" ]; do moment; done
     routers_stop
     timeouts=$((timeouts + $(logged "a barrier timed out")))
     want
