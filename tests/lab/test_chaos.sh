@@ -18,8 +18,9 @@
 # reason no rekey is under way in the second around a cut or a split: its answer may come from
 # the side where the router's traffic does not go any more.
 #
-#   lost pings        none, save in "late": those sent while the network was not told (50 ms more
-#                     on either side), and no more than it sent to the dead node meanwhile
+#   lost pings        none, save in "kill, late": those sent while the network was not told (50 ms
+#                     more on either side), and no more than it sent to the dead node meanwhile.
+#                     What waits for a frozen node is late, not lost
 #   after each heal   within HEAL_MS all nodes have one digest, and each Child SA that a router has
 #                     installed is on every node
 #   at the end        one IKE_SA_INIT per router; no (SPI, IV) twice in the capture
@@ -210,12 +211,12 @@ describe() { # NUMBER
     echo "$text"
 }
 
-# window_begin NODE, window_end: while the network sends to a node that is dead or frozen
+# window_begin NODE, window_end: while the network sends to a node that is dead
 window_begin() { window_node=$1 window_sent=$(sent_to "$1") window_us=$(now_us); }
 window_end() { # prints "FROM-US TO-US PACKETS" into windows
-    local sent
-    sent=$(($(sent_to "$window_node") - window_sent))
-    echo "$((window_us - MARGIN_MS * 1000)) $(($(now_us) + MARGIN_MS * 1000)) $sent" >>"$STATE/windows"
+    local until
+    until=$(($(now_us) + MARGIN_MS * 1000))
+    echo "$((window_us - MARGIN_MS * 1000)) $until $(($(sent_to "$window_node") - window_sent))" >>"$STATE/windows"
 }
 
 begin_fault() {
@@ -239,7 +240,6 @@ begin_fault() {
             pid=$(pid_of "n$n"); kill -s STOP "$pid" ;;
         freeze_late)
             pid=$(pid_of "n$n")
-            window_begin "$n"
             kill -s STOP "$pid"
             if [ "${F[$f.ms]}" -gt "${F[$f.late]}" ]; then
                 sleep_ms "${F[$f.late]}"
@@ -276,8 +276,7 @@ end_fault() {
     n=${F[$f.nodes]}
     case ${F[$f.kind]} in
         kill*) for i in $n; do node_start "$i"; done ;;
-        freeze) kill -s CONT "$(pid_of "n$n")" ;;
-        freeze_late) kill -s CONT "$(pid_of "n$n")"; window_end ;;
+        freeze*) kill -s CONT "$(pid_of "n$n")" ;;
         *) mend "fault$f" ;;
     esac
 }
@@ -412,7 +411,7 @@ next_kind() {
 # together KIND KIND: may they happen at once? Three of five nodes have to stay, so that there is
 # a majority; and where the routers' traffic is split the nodes have to be the split's.
 together() {
-    case " $1 $2 " in
+    case " $1  $2 " in
         *" split "* | *" cut_off "*"cut_off "* | *" kill_two "*" kill"* | *" kill"*" kill_two "* | *" kill_two "*" freeze"* | \
         *" freeze"*" kill_two "* | *" cut_off "*) return 1 ;;
     esac
@@ -475,7 +474,7 @@ totals() {
     packets=$(awk '{ n += $3 } END { print n + 0 }' "$STATE/windows")
     audit=$("$PYTHON" "$TESTS_LAB/audit_iv.py" "$STATE/chaos.pcap" --min "$answered") || fail "seed $SEED: $audit"
     tell "$faults faults, seed $SEED: $(for c in $ALL_KINDS; do printf '%s %s, ' "${done_kinds[$c]:-0}" "${c//_/ }"; done)"
-    tell "$sent pings, $((sent - answered)) lost: $excused while the network was not told (it sent dead or frozen nodes $packets packets), $unexplained else"
+    tell "$sent pings, $((sent - answered)) lost: $excused while the network was not told of a death (it sent dead nodes $packets packets), $unexplained else"
     tell "$child Child and $ike IKE rekeys; $init IKE_SA_INITs of $(wc -w <<<"$CUSTOMERS") routers; handshakes at the nodes $(logged 'IKE SA .* established')"
     tell "one digest after at most $slowest_ms ms; $not_in_time times not within $HEAL_MS ms"
     tell "$(head -n 1 <<<"$audit"), $(tail -n 1 <<<"$audit")"
