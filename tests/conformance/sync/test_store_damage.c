@@ -152,7 +152,7 @@ static void truncate_database(void)
 /* Two pages that changed places are as they were written, but not where. */
 static void swap_pages(void)
 {
-    struct image none = {0}, swapped = image_read("/dev/null");
+    struct image none = {0}, swapped = {0};
     uint32_t n;
 
     swapped.bytes = malloc(whole_db.n);
