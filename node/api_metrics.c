@@ -5,6 +5,7 @@
 
 #include "node/api.h"
 #include "node/metrics.h"
+#include "proto/secret.h"
 #include "sync/frame.h"
 
 enum { PREFIXED_NAME = 64 };
@@ -202,6 +203,16 @@ static void replication(struct metrics *m, const struct node *node)
                       &node->sync_lag_us);
 }
 
+static void custody(struct metrics *m)
+{
+    struct secret_memory held = secret_memory();
+
+    metrics_family(m, "anysa_key_memory_bytes", "gauge",
+                   "Memory set aside for keys; what is not locked may reach swap");
+    metrics_value(m, "anysa_key_memory_bytes", "locked=\"yes\"", held.locked_bytes);
+    metrics_value(m, "anysa_key_memory_bytes", "locked=\"no\"", held.unlocked_bytes);
+}
+
 static void states(struct metrics *m, const struct node *node)
 {
     const struct config *config = node->config;
@@ -243,6 +254,7 @@ void api_get_metrics(void *ctx, const struct http_request *request, struct http_
 
     (void)request;
     states(&m, node);
+    custody(&m);
     dataplane(&m, node);
     handshakes(&m, node);
     replication(&m, node);

@@ -2,8 +2,11 @@
  * mappings, lists and scalars, and where in it does a value stand?
  *
  * Positions are looked up only when something is to be said, by walking the
- * text once more; so nothing is remembered for the good case. Scalars pass
- * through libyaml's memory; each is wiped before libyaml frees it. */
+ * text once more; so nothing is remembered for the good case.
+ *
+ * An inline psk passes through libyaml's buffers and tokens, which nobody else can wipe. So the
+ * four functions by which that library gets its memory are ours: a program's definition comes
+ * before a shared library's. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +17,40 @@
 #include "proto/err.h"
 
 enum { DEPTH_MAX = 16, PATH_TEXT = 256 };
+
+/* ---- libyaml's memory ---- */
+
+void *yaml_malloc(size_t n);
+void *yaml_realloc(void *bytes, size_t n);
+void yaml_free(void *bytes);
+yaml_char_t *yaml_strdup(const yaml_char_t *text);
+
+void *yaml_malloc(size_t n)
+{
+    return secret_malloc(n);
+}
+
+void *yaml_realloc(void *bytes, size_t n)
+{
+    return secret_realloc(bytes, n ? n : 1); /* libyaml takes NULL for a failure */
+}
+
+void yaml_free(void *bytes)
+{
+    secret_release(bytes);
+}
+
+yaml_char_t *yaml_strdup(const yaml_char_t *text)
+{
+    size_t n = text ? strlen((const char *)text) + 1 : 0;
+    yaml_char_t *copy = text ? secret_malloc(n) : NULL;
+
+    if (copy)
+        memcpy(copy, text, n);
+    return copy;
+}
+
+/* ---- walking ---- */
 
 struct level {
     bool is_map, at_value, on_path, key_fits;

@@ -9,8 +9,10 @@
 #include "node/config.h"
 #include "node/log_json.h"
 #include "node/node.h"
+#include "proto/crypto.h"
 #include "proto/err.h"
 #include "proto/log.h"
+#include "proto/secret.h"
 
 enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -112,6 +114,12 @@ static int check_or_run(const struct command *command)
     return EXIT_FINE;
 }
 
+/* A sanitizer wants to see each allocation of the libraries by itself. */
+static int keep_keys_in_custody(void)
+{
+    return SECRET_POOLED ? crypto_keep_in_custody() : ERR_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct command command;
@@ -136,5 +144,9 @@ int main(int argc, char **argv)
     log_set_level(command.level);
     if (command.log_json)
         log_set_sink(log_json_sink);
+    if (secret_harden_process() != ERR_OK || keep_keys_in_custody() != ERR_OK) {
+        log_error("node", "key memory could not be kept out of core dumps; keys would not be safe");
+        return EXIT_FAILED;
+    }
     return check_or_run(&command);
 }

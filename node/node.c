@@ -6,10 +6,10 @@
  * dataplane (packet threads), the HTTP server. This directory is the wiring. All
  * control state lives on one libuv loop; other threads only wake it.
  *
- * Start, in this order, each step needing the one before it: the configuration is
- * read (main.c); the process is hardened, so that no key ever lands in a core
- * dump; the state directory is locked and the journal opened; the replication core
- * takes what the journal held (SYNC_EV_RECOVERED) and asks for an epoch to be made
+ * Start, in this order, each step needing the one before it: the process is hardened
+ * and the crypto library given our memory, so that no key ever lands in a core dump,
+ * and the configuration is read (main.c); the state directory is locked and the
+ * journal opened; the replication core takes what the journal held (SYNC_EV_RECOVERED) and asks for an epoch to be made
  * durable; the dataplane comes up and gets tunnels, routes and all SAs; then the
  * mesh, then HTTP. Nothing of nng runs before the process is hardened, and nothing
  * forks afterwards. If a step fails the log says what is missing and the process
@@ -621,10 +621,6 @@ int node_run(struct config *config)
     char address[ENDPOINT_TEXT];
     int err;
 
-    if (secret_harden_process() != ERR_OK) {
-        log_error("node", "core dumps could not be switched off; keys would not be safe");
-        return 1;
-    }
     node = secret_alloc(sizeof *node);
     if (!node)
         return 1;

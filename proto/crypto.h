@@ -11,6 +11,11 @@
 
 #include "proto/cursor.h"
 
+/* Once at start, before anything else here: from then on all that the library holds, key
+ * schedules and the random generator's state included, lies in secret.h's memory.
+ * ERR_INVALID when the library has memory of its own already. */
+int crypto_keep_in_custody(void);
+
 int crypto_random(void *out, size_t n);
 bool crypto_equal(const void *a, const void *b, size_t n); /* constant time */
 

@@ -4,6 +4,7 @@
 #include "proto/secret.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -74,6 +75,21 @@ void secret_free(void *bytes, size_t n)
         wipe(bytes, n);
     free(bytes);
 }
+
+static void *alloc_large(size_t n)
+{
+    return calloc(1, n);
+}
+
+static void free_large(void *bytes, size_t n)
+{
+    secret_free(bytes, n);
+}
+
+struct secret_memory secret_memory(void)
+{
+    return (struct secret_memory){0};
+}
 #else
 struct free_piece {
     struct free_piece *next;
@@ -81,23 +97,44 @@ struct free_piece {
 
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct free_piece *pool[CLASSES];
+static struct secret_memory held;
+static bool told;
 
-/* Adds one run of pages to a class. Locking may be refused (RLIMIT_MEMLOCK):
- * that is said once and the memory is used all the same. */
-static int grow(int class)
+/* A page run, locked and kept out of dumps. Locking may be refused (RLIMIT_MEMLOCK): that is
+ * said once and the memory is used all the same. Under pool_lock. */
+static void *map_run(size_t n)
 {
-    static int told;
-    size_t piece = class_bytes(class);
-    uint8_t *run =
-        mmap(NULL, RUN_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct rlimit limit = {0, 0};
+    void *run = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (run == MAP_FAILED)
-        return ERR_NOMEM;
-    (void)madvise(run, RUN_BYTES, MADV_DONTDUMP);
-    if (mlock(run, RUN_BYTES) != 0 && !told) {
-        told = 1;
-        log_warn("secret", "cannot lock key memory (raise RLIMIT_MEMLOCK); keys may reach swap");
+        return NULL;
+    (void)madvise(run, n, MADV_DONTDUMP);
+    if (mlock(run, n) == 0) {
+        held.locked_bytes += n;
+        return run;
     }
+    held.unlocked_bytes += n;
+    if (!told) {
+        told = true;
+        (void)getrlimit(RLIMIT_MEMLOCK, &limit);
+        log_warn("secret",
+                 "key memory cannot be locked beyond %zu KiB and may reach swap: RLIMIT_MEMLOCK is "
+                 "%llu KiB; grant CAP_IPC_LOCK or raise it (LimitMEMLOCK=infinity, --ulimit "
+                 "memlock=-1)",
+                 held.locked_bytes / 1024, (unsigned long long)limit.rlim_cur / 1024);
+    }
+    return run;
+}
+
+/* Adds one run of pages to a class. */
+static int grow(int class)
+{
+    size_t piece = class_bytes(class);
+    uint8_t *run = map_run(RUN_BYTES);
+
+    if (!run)
+        return ERR_NOMEM;
     for (size_t at = 0; at + piece <= RUN_BYTES; at += piece) {
         struct free_piece *f = (struct free_piece *)(void *)(run + at);
         f->next = pool[class];
@@ -137,13 +174,103 @@ void secret_free(void *bytes, size_t n)
     pool[class] = f;
     pthread_mutex_unlock(&pool_lock);
 }
+
+/* A run of its own, given back to the system. */
+static void *alloc_large(size_t n)
+{
+    void *run;
+
+    pthread_mutex_lock(&pool_lock);
+    run = map_run(n);
+    pthread_mutex_unlock(&pool_lock);
+    return run;
+}
+
+static void free_large(void *bytes, size_t n)
+{
+    (void)munmap(bytes, n); /* the kernel clears pages before anybody else sees them */
+    pthread_mutex_lock(&pool_lock);
+    if (held.unlocked_bytes >= n) /* which of the two it was, the kernel alone knows */
+        held.unlocked_bytes -= n;
+    else
+        held.locked_bytes -= n;
+    pthread_mutex_unlock(&pool_lock);
+}
+
+struct secret_memory secret_memory(void)
+{
+    struct secret_memory now;
+
+    pthread_mutex_lock(&pool_lock);
+    now = held;
+    pthread_mutex_unlock(&pool_lock);
+    return now;
+}
 #endif
+
+/* ---- in the manner of malloc ---- */
+
+struct sized {                 /* before the caller's bytes */
+    _Alignas(16) size_t bytes; /* header included */
+};
+_Static_assert(sizeof(struct sized) == 16, "what follows is aligned as malloc's is");
+
+static struct sized *sized_of(void *bytes)
+{
+    return (struct sized *)bytes - 1;
+}
+
+void *secret_malloc(size_t n)
+{
+    size_t bytes = n + sizeof(struct sized);
+    struct sized *s;
+
+    if (n > SIZE_MAX / 2)
+        return NULL;
+    s = bytes <= RUN_BYTES ? secret_alloc(bytes) : alloc_large(bytes);
+    if (!s)
+        return NULL;
+    s->bytes = bytes;
+    return s + 1;
+}
+
+void secret_release(void *bytes)
+{
+    struct sized *s;
+
+    if (!bytes)
+        return;
+    s = sized_of(bytes);
+    if (s->bytes <= RUN_BYTES)
+        secret_free(s, s->bytes);
+    else
+        free_large(s, s->bytes);
+}
+
+void *secret_realloc(void *bytes, size_t n)
+{
+    size_t before = bytes ? sized_of(bytes)->bytes - sizeof(struct sized) : 0;
+    void *moved = n ? secret_malloc(n) : NULL;
+
+    if (!moved && n)
+        return NULL;
+    if (moved && before)
+        memcpy(moved, bytes, before < n ? before : n);
+    secret_release(bytes);
+    return moved;
+}
+
+/* ---- the process ---- */
 
 int secret_harden_process(void)
 {
-    struct rlimit none = {0, 0};
+    struct rlimit none = {0, 0}, all = {RLIM_INFINITY, RLIM_INFINITY};
 
     if (setrlimit(RLIMIT_CORE, &none) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0)
         return ERR_IO;
+    if (setrlimit(RLIMIT_MEMLOCK, &all) != 0 && getrlimit(RLIMIT_MEMLOCK, &all) == 0) {
+        all.rlim_cur = all.rlim_max;
+        (void)setrlimit(RLIMIT_MEMLOCK, &all);
+    }
     return ERR_OK;
 }

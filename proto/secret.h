@@ -44,7 +44,20 @@ void wipe(void *bytes, size_t n);
 void *secret_alloc(size_t n);
 void secret_free(void *bytes, size_t n);
 
-/* Once at start: no core dumps, not traceable by others. 0 or ERR_IO. */
+/* The same for libraries that take an allocator in the manner of malloc: any size, aligned to
+ * 16 bytes, the size remembered. Freeing and moving wipe. */
+void *secret_malloc(size_t n);
+void *secret_realloc(void *bytes, size_t n);
+void secret_release(void *bytes);
+
+/* Page runs that hold secrets now. */
+struct secret_memory {
+    size_t locked_bytes, unlocked_bytes;
+};
+struct secret_memory secret_memory(void);
+
+/* Once at start, before the first secret: no core dumps, not traceable by others, as much
+ * locked memory as we may have. 0 or ERR_IO. */
 int secret_harden_process(void);
 
 #endif

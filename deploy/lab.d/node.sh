@@ -131,7 +131,7 @@ node_start() {
         return
     fi
     spawn "n$i" "$dir/anysad.log" nsenter --net="$(ns_path "n$i")" -- \
-        env "$@" "$BIN/anysad" --config "$dir/node.yaml"
+        env "$@" "$BIN/anysad" --config "$dir/node.yaml" --log-level "${NODE_LOG:-info}"
 }
 
 # node_wait_ready NODE [SECONDS]

@@ -64,14 +64,14 @@ def files(places):
             yield place
 
 
-def main():
-    parser = argparse.ArgumentParser(description="look for key bytes where they must not be")
+def add_canary_options(parser):
     parser.add_argument("--charon-log", action="append", default=[])
     parser.add_argument("--hex", action="append", default=[])
     parser.add_argument("--text", action="append", default=[])
-    parser.add_argument("where", nargs="+")
-    options = parser.parse_args()
 
+
+def canaries_of(options):
+    """(name, octets) of each; ends the program where there is none."""
     canaries = []
     for path in options.charon_log:
         canaries += charon_keys(path)
@@ -83,13 +83,28 @@ def main():
             canaries.append((f"PSK {os.path.basename(path)}", text.read().rstrip(b"\n")))
     canaries = [(name, octets) for name, octets in canaries if len(octets) >= SHORTEST]
     if not canaries:
-        sys.exit("find_secrets: no canary")
+        print("find_secrets: no canary", file=sys.stderr)
+        sys.exit(2)
+    return canaries
 
+
+def needles_of(canaries):
+    """What to look for: each canary, its beginning and its end, however written."""
     needles = {}
     for name, octets in canaries:
         for part in (octets, octets[:SHORTEST], octets[-SHORTEST:]):
             for spelling in spellings(part):
                 needles.setdefault(spelling, name)
+    return needles
+
+
+def main():
+    parser = argparse.ArgumentParser(description="look for key bytes where they must not be")
+    add_canary_options(parser)
+    parser.add_argument("where", nargs="+")
+    options = parser.parse_args()
+    canaries = canaries_of(options)
+    needles = needles_of(canaries)
     found = searched = 0
     for path in files(options.where):
         with open(path, "rb") as file:

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # No key leaves custody: the PSKs, the cluster key and the keys that the customer's
 # strongSwan itself says it uses (SK_*, ESP encryption and integrity keys, the shared
-# secret) are looked for in logs, API answers, journals and on the mesh.
+# secret) are looked for in logs (at debug level), API answers, journals, on the mesh, and
+# in the nodes' memory outside the pages that are locked and kept out of dumps. A crash
+# leaves no core, and no process of the same user may look into a node.
 # shellcheck source=tests/lab/common.sh
 . "$(dirname "$0")/common.sh"
 
@@ -27,9 +29,38 @@ journals() { local i; for i in $(all_nodes); do cp -r "$(node_dir "$i")/state" "
 
 audit() { "$PYTHON" "$TESTS_LAB/find_secrets.py" "${canaries[@]}" -- "$@"; }
 
-test_begin secrets 90
-export C_LOG=4
-lab_up 3 2 no
+# pids: of the nodes
+pids() { local i; for i in $(all_nodes); do pid_of "n$i"; done; }
+
+# memory WHEN CANARY...: these keys are found in custody, and none elsewhere
+memory() {
+    local report name when=$1
+    shift
+    # shellcheck disable=SC2046
+    report=$("$PYTHON" "$TESTS_LAB/find_in_memory.py" "${canaries[@]}" $(pids)) || fail "$when: keys in the open: $report"
+    for name in "$@"; do
+        check "$when: '$name' was found in custody" grep -q "custody.*$name" <<<"$report"
+    done
+    say "$when: $report"
+}
+
+# uid 0 with all that a node may do and more, but no right to trace
+weak_root=(setpriv "--bounding-set=-all,+net_admin,+net_raw,+ipc_lock,+dac_override" --inh-caps=-all --)
+
+test_begin secrets 140
+export C_LOG=4 NODE_LOG=debug
+lab_begin 3 2
+set_fact containers no
+net_up
+config_begin
+# one tunnel's key stands in the YAML file itself
+sed -i "s|psk_file: psk/c2|psk: \"$(cat "$STATE/common/psk/c2")\"|" "$STATE/common/tunnels"
+config_end
+for node in $(all_nodes); do chmod 600 "$(node_dir "$node")/tunnels.yaml"; done
+mkdir "$STATE/cores"
+cd "$STATE/cores"
+ulimit -c unlimited
+lab_start
 capture="$STATE/mesh.pcap"
 spawn mesh "$STATE/mesh.log" nsenter --net="$(ns_path mesh)" -- tcpdump -i br0 -n -p -Z root -w "$capture" tcp
 wait_until 5 grep -q 'listening on' "$STATE/mesh.log" || fail "tcpdump did not start"
@@ -46,6 +77,32 @@ customer_down 2
 C_PSK=a-wrong-passphrase-as-a-canary customer_config 2
 if customer_up 2; then fail "a wrong PSK was taken"; fi
 
+printf 'a-wrong-passphrase-as-a-canary\n' >"$STATE/wrong"
+canaries=(--charon-log "$(customer_dir 1)/run/charon.log" --charon-log "$(customer_dir 2)/run/charon.log"
+    --hex "$STATE/common/cluster.key" --text "$STATE/common/psk/c1" --text "$STATE/common/psk/c2" --text "$STATE/wrong")
+
+memory "after traffic and rekeys" "cluster key" "encryption initiator key" "integrity initiator key" "Sk_d secret"
+equal "n1: key memory that is not locked" 0 "$(node_metric 1 'anysa_key_memory_bytes{locked="no"}')"
+for node in $(all_nodes); do
+    pid=$(pid_of "n$node")
+    if "${weak_root[@]}" cat "/proc/$pid/environ" >/dev/null 2>&1; then fail "n$node: a process of the same user looks inside"; fi
+    if "${weak_root[@]}" head -c 1 "/proc/$pid/mem" 2>&1 | grep -q 'Input/output'; then fail "n$node: its memory can be opened"; fi
+done
+"${weak_root[@]}" sleep 60 &
+eventually "(the same user may look into other processes)" 2 "${weak_root[@]}" cat "/proc/$!/environ"
+
+# A crash leaves no core where another process leaves one.
+kill -s SEGV "$!"
+wait "$!" 2>/dev/null || true
+cores_before=$(find "$STATE/cores" -type f | wc -l)
+node_crash=2
+net_withdraw "$node_crash"
+end_process "n$node_crash" SEGV
+equal "cores after a crash of anysad" "$cores_before" "$(find "$STATE/cores" -type f | wc -l)"
+grep -q '^|' /proc/sys/kernel/core_pattern || equal "cores of another program" 1 "$cores_before"
+node_start "$node_crash"
+node_wait_ready "$node_crash"
+
 out="$STATE/out"
 mkdir -p "$out/live" "$out/ended" "$out/logs"
 ask_everything "$out/api"
@@ -54,14 +111,11 @@ net_withdraw 3
 node_kill 3
 node_start 3
 node_wait_ready 3
+memory "after crashes" "cluster key" "encryption initiator key" "Sk_d secret"
 for node in $(all_nodes); do node_stop "$node"; done
 journals "$out/ended"
 capture_stop mesh
 for node in $(all_nodes); do cp "$(node_dir "$node")/anysad.log" "$out/logs/n$node.log"; done
-
-printf 'a-wrong-passphrase-as-a-canary\n' >"$STATE/wrong"
-canaries=(--charon-log "$(customer_dir 1)/run/charon.log" --charon-log "$(customer_dir 2)/run/charon.log"
-    --hex "$STATE/common/cluster.key" --text "$STATE/common/psk/c1" --text "$STATE/common/psk/c2" --text "$STATE/wrong")
 
 check "journals were there to be searched" test -n "$(find "$out/live" -type f -size +0)"
 check "the API answered" test -s "$out/api/n1_v1_child-sas"

@@ -112,6 +112,65 @@ Test(secret_alloc, freed_memory_is_used_again)
 }
 #endif
 
+/* ---- in the manner of malloc ---- */
+
+Test(secret_malloc, any_size_moves_with_its_bytes)
+{
+    static const size_t sizes[] = {1, 16, 47, 48, 49, 1000, 131056, 131057, 300000, 70000, 3};
+    uint8_t *p = secret_realloc(NULL, 1);
+
+    cr_assert_not_null(p);
+    p[0] = 1;
+    for (size_t i = 1; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t kept = sizes[i - 1] < sizes[i] ? sizes[i - 1] : sizes[i];
+
+        p = secret_realloc(p, sizes[i]);
+        cr_assert(p && (uintptr_t)p % 16 == 0);
+        for (size_t k = 0; k < kept; k++)
+            cr_assert(p[k] == i, "%zu of %zu bytes moved", kept, sizes[i]);
+        memset(p, (int)i + 1, sizes[i]);
+    }
+    secret_release(p);
+    secret_release(NULL);
+}
+
+Test(secret_malloc, too_much_and_nothing)
+{
+    uint8_t *p = secret_malloc(10);
+
+    cr_expect_null(secret_malloc(SIZE_MAX));
+    cr_expect_null(secret_malloc(SIZE_MAX / 4));
+    cr_expect_null(secret_realloc(p, 0), "which frees");
+    p = secret_malloc(0);
+    cr_expect_not_null(p);
+    secret_release(p);
+}
+
+#if SECRET_POOLED
+Test(secret_malloc, release_wipes)
+{
+    uint8_t *p = secret_malloc(200);
+
+    memset(p, 0x5a, 200);
+    secret_release(p);
+    cr_expect(all_zero(p, 200));
+}
+
+Test(secret_memory, large_pieces_go_back_to_the_system)
+{
+    struct secret_memory before = secret_memory(), during, after;
+    void *p = secret_malloc(1 << 20);
+
+    during = secret_memory();
+    secret_release(p);
+    after = secret_memory();
+    cr_expect(during.locked_bytes + during.unlocked_bytes >
+              before.locked_bytes + before.unlocked_bytes + (1 << 20));
+    cr_expect(after.locked_bytes + after.unlocked_bytes ==
+              before.locked_bytes + before.unlocked_bytes);
+}
+#endif
+
 static void *churn(void *seed)
 {
     uint32_t x = *(uint32_t *)seed;
