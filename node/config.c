@@ -342,7 +342,6 @@ static int load_into(struct config *c, struct config_error *err)
         return rc;
     src.text = f.p;
     src.n = f.n;
-    src.mode = f.mode;
     rc = raw_config_load(&src, &raw);
     if (rc == ERR_OK) {
         rc = take_all(&src, raw, c);

@@ -29,15 +29,85 @@ void file_bytes_chop(struct file_bytes *f)
         f->p[--f->n] = 0;
 }
 
-/* What the file system says before the first byte is read. */
-static int check_file(struct config_at at, const char *path, const struct stat *st, size_t max,
-                      bool secret)
+/* ---- who else may touch it ---- */
+
+static bool is_ours(uid_t owner)
 {
-    if (!S_ISREG(st->st_mode))
-        return config_fail(at, "%s is not a regular file; name a file", path);
-    if (secret && (st->st_mode & GROUP_AND_OTHERS))
+    return owner == 0 || owner == geteuid();
+}
+
+/* Whoever may write into a directory may put another file in the place of ours. */
+static int check_directory(struct config_at at, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char dir[CONFIG_PATH_MAX];
+    struct stat st;
+
+    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) + (slash == path) : 1,
+             slash ? path : ".");
+    if (stat(dir, &st) != 0)
+        return config_fail(at, "cannot look at %s: %s", dir, strerror(errno));
+    if ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX))
+        return config_fail(at, "others may replace %s: its directory has mode %04o; chmod go-w %s",
+                           path, (unsigned)st.st_mode & PERMISSIONS, dir);
+    if (!is_ours(st.st_uid))
+        return config_fail(at, "uid %u may replace %s: its directory is that user's; chown %u %s",
+                           (unsigned)st.st_uid, path, (unsigned)geteuid(), dir);
+    return ERR_OK;
+}
+
+static int check_secret(struct config_at at, const char *path, int fd, const struct stat *st)
+{
+    char link[64], target[CONFIG_PATH_MAX];
+    ssize_t n;
+    int rc;
+
+    if (st->st_mode & GROUP_AND_OTHERS)
         return config_fail(at, "%s may be read by others (mode %04o); chmod 600 %s", path,
                            (unsigned)st->st_mode & PERMISSIONS, path);
+    if (!is_ours(st->st_uid))
+        return config_fail(at, "%s belongs to uid %u; chown %u %s", path, (unsigned)st->st_uid,
+                           (unsigned)geteuid(), path);
+    rc = check_directory(at, path);
+    if (rc != ERR_OK)
+        return rc;
+    /* The same where a symbolic link leads to. */
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    n = readlink(link, target, sizeof target - 1);
+    if (n <= 0 || target[0] != '/')
+        return ERR_OK;
+    target[n] = 0;
+    return check_directory(at, target);
+}
+
+int config_check_secret_file(struct config_at at, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat st;
+    int rc;
+
+    if (fd < 0 || fstat(fd, &st) != 0)
+        rc = config_fail(at, "cannot open %s: %s; check the path and who may read it", path,
+                         strerror(errno));
+    else
+        rc = check_secret(at, path, fd, &st);
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+/* What the file system says before the first byte is read. */
+static int check_file(struct config_at at, const char *path, int fd, const struct stat *st,
+                      size_t max, bool secret)
+{
+    int rc = ERR_OK;
+
+    if (!S_ISREG(st->st_mode))
+        return config_fail(at, "%s is not a regular file; name a file", path);
+    if (secret)
+        rc = check_secret(at, path, fd, st);
+    if (rc != ERR_OK)
+        return rc;
     if (st->st_size == 0)
         return config_fail(at, "%s is empty; write its content", path);
     if ((uint64_t)st->st_size > max)
@@ -45,6 +115,8 @@ static int check_file(struct config_at at, const char *path, const struct stat *
                            path, (long long)st->st_size, max);
     return ERR_OK;
 }
+
+/* ---- reading ---- */
 
 /* Reads until the end or until f->room is full. */
 static int read_all(int fd, struct file_bytes *f)
@@ -69,10 +141,9 @@ static int read_open_file(struct config_at at, int fd, const char *path, size_t 
 
     if (fstat(fd, &st) != 0)
         return config_fail(at, "cannot look at %s: %s", path, strerror(errno));
-    rc = check_file(at, path, &st, max, f->secret);
+    rc = check_file(at, path, fd, &st, max, f->secret);
     if (rc != ERR_OK)
         return rc;
-    f->mode = st.st_mode & PERMISSIONS;
     f->room = (size_t)st.st_size + 1;
     f->p = f->secret ? secret_alloc(f->room) : malloc(f->room);
     if (!f->p)

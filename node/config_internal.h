@@ -10,7 +10,6 @@ struct config_source {
     const char *file;    /* its name in errors */
     const uint8_t *text; /* borrowed */
     size_t n;
-    unsigned mode; /* permission bits */
     struct config_error *err;
 };
 
@@ -61,14 +60,16 @@ struct file_bytes {
     uint8_t *p; /* secret_alloc'ed when `secret`, else malloc'ed; n + 1 bytes, the last 0 */
     size_t n;
     size_t room; /* as allocated */
-    unsigned mode;
     bool secret;
 };
 
-/* Reads a whole regular file of 1 to max bytes. A secret one must have no group or other
- * permission. Errors stand at `at`. */
+/* Reads a whole regular file of 1 to max bytes. A secret one must be nobody else's: no group or
+ * other permission, root's or ours, in a directory where others cannot replace it. Errors stand
+ * at `at`. */
 int config_read_file(struct config_at at, const char *path, size_t max, bool secret,
                      struct file_bytes *out);
+/* The same demands on a file that turns out to hold a secret. */
+int config_check_secret_file(struct config_at at, const char *path);
 void file_bytes_free(struct file_bytes *f); /* wipes */
 /* Takes one trailing newline away. */
 void file_bytes_chop(struct file_bytes *f);

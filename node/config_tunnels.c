@@ -173,7 +173,7 @@ static int read_psk_file(const struct row *row)
 
 static int take_psk(const struct row *row)
 {
-    const struct config_source *src = row->src;
+    int rc;
 
     if (row->raw->psk && row->raw->psk_file)
         return config_fail_mark(in(row, "psk_file"), CONFIG_AT_KEY,
@@ -183,10 +183,9 @@ static int take_psk(const struct row *row)
     if (!row->raw->psk)
         return config_fail(in(row, NULL), "the tunnel has no pre-shared key; add psk_file: FILE "
                                           "(`anysa psk generate` prints a key)");
-    if (src->mode & 077)
-        return config_fail(in(row, "psk"),
-                           "a psk stands in a file that others may read (mode %04o); chmod 600 %s",
-                           src->mode, src->file);
+    rc = config_check_secret_file(in(row, "psk"), row->src->file);
+    if (rc != ERR_OK)
+        return rc;
     return set_psk(row, in(row, "psk"), row->raw->psk, strlen(row->raw->psk));
 }
 
@@ -371,7 +370,6 @@ int config_tunnels_load(struct config_at at, const struct config *cfg, struct co
         return rc;
     src.text = f.p;
     src.n = f.n;
-    src.mode = f.mode;
     rc = raw_tunnels_load(&src, &raw);
     if (rc == ERR_OK) {
         rc = take_file(&src, cfg, raw, out);

@@ -88,6 +88,41 @@ void host_warn_sysctls(void)
     }
 }
 
+/* The journal's keys are sealed, but whoever may write here could put an older journal in its
+ * place, and with it epochs that were used already. */
+static bool is_ours_alone(const char *path, int fd)
+{
+    static const char *const files[] = {"journal.db", "journal.db-wal"};
+    struct stat st;
+
+    if (fstat(fd, &st) != 0) {
+        log_error("node", "cannot look at the state directory %s: %s", path, strerror(errno));
+        return false;
+    }
+    if (st.st_uid != geteuid()) {
+        log_error("node", "the state directory %s belongs to uid %u; chown %u %s", path,
+                  (unsigned)st.st_uid, (unsigned)geteuid(), path);
+        return false;
+    }
+    if (st.st_mode & (S_IWGRP | S_IWOTH)) {
+        log_error("node",
+                  "others may write into the state directory %s (mode %04o); chmod 700 %s, and "
+                  "remove it if they did",
+                  path, (unsigned)st.st_mode & 07777, path);
+        return false;
+    }
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        if (fstatat(fd, files[i], &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+            (S_ISREG(st.st_mode) && !(st.st_mode & (S_IRWXG | S_IRWXO))))
+            continue;
+        log_error("node", "%s/%s %s (mode %04o); chmod 600 it, or remove it", path, files[i],
+                  S_ISREG(st.st_mode) ? "is open to others" : "is not a regular file",
+                  (unsigned)st.st_mode & 07777);
+        return false;
+    }
+    return true;
+}
+
 enum { STATE_LOCK_TRIES = 50 }; /* 20 ms each */
 
 int host_take_state_dir(const char *path)
@@ -101,6 +136,10 @@ int host_take_state_dir(const char *path)
     fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         log_error("node", "cannot open the state directory %s: %s", path, strerror(errno));
+        return -1;
+    }
+    if (!is_ours_alone(path, fd)) {
+        close(fd);
         return -1;
     }
     /* A killed predecessor may take a moment to let go: all of its threads must have ended. */

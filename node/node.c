@@ -9,11 +9,11 @@
  * Start, in this order, each step needing the one before it: the process is hardened
  * and the crypto library given our memory, so that no key ever lands in a core dump,
  * and the configuration is read (main.c); the state directory is locked and the
- * journal opened; the replication core takes what the journal held (SYNC_EV_RECOVERED) and asks for an epoch to be made
- * durable; the dataplane comes up and gets tunnels, routes and all SAs; then the
- * mesh, then HTTP. Nothing of nng runs before the process is hardened, and nothing
- * forks afterwards. If a step fails the log says what is missing and the process
- * ends with 1, having announced nothing.
+ * journal opened; the replication core takes what the journal held (SYNC_EV_RECOVERED) and asks for
+ * an epoch to be made durable; the dataplane comes up and gets tunnels, routes and all SAs; then
+ * the mesh, then HTTP. Nothing of nng runs before the process is hardened, and nothing forks
+ * afterwards. If a step fails the log says what is missing and the process ends with 1, having
+ * announced nothing.
  *
  * A handshake. The dataplane finds an IKE datagram and hands it to steer_ike.c,
  * which looks the SA up by our own SPI: another live node's goes there over the

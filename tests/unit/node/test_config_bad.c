@@ -260,6 +260,64 @@ Test(bad_config, secrets_that_others_may_read)
     }
 }
 
+/* Whoever may write into the directory may put another file there. */
+Test(bad_config, secrets_that_others_may_replace)
+{
+    static const struct {
+        const char *dir, *where;
+        mode_t mode;
+    } rows[] = {
+        {"psk", "tunnels.yaml:8:15", 0770},
+        {"psk", "tunnels.yaml:8:15", 0702},
+        {"", "node.yaml:2:32", 0775},
+        {"", "node.yaml:2:32", 0757},
+    };
+    struct config_error err;
+    struct config *cfg;
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char remedy[300];
+        cr_assert_eq(chmod(config_file(rows[i].dir), rows[i].mode), 0);
+        snprintf(remedy, sizeof remedy, "chmod go-w %s", config_file(rows[i].dir));
+        expect_bad(rows[i].where, "others may replace", remedy);
+        cr_assert_eq(chmod(config_file(rows[i].dir), 01777), 0);
+        cr_expect_eq(config_load(config_file("node.yaml"), &cfg, &err), ERR_OK,
+                     "sticky, as /tmp is: %s", err.text);
+        config_free(cfg);
+        cr_assert_eq(chmod(config_file(rows[i].dir), 0700), 0);
+    }
+}
+
+/* A link counts where it stands and where it leads to. */
+Test(bad_config, secrets_behind_a_link)
+{
+    char elsewhere[300], key[300];
+
+    snprintf(elsewhere, sizeof elsewhere, "%s", config_file("elsewhere"));
+    snprintf(key, sizeof key, "%s", config_file("elsewhere/key"));
+    cr_assert_eq(mkdir(elsewhere, 0700), 0);
+    cr_assert_eq(rename(config_file("cluster.key"), key), 0);
+    cr_assert_eq(symlink(key, config_file("cluster.key")), 0);
+    cr_assert_eq(chmod(elsewhere, 0777), 0);
+    expect_bad("node.yaml:2:32", "others may replace", elsewhere);
+    cr_assert_eq(chmod(elsewhere, 0700), 0);
+    cr_assert_eq(chmod(key, 0604), 0);
+    expect_bad("node.yaml:2:32", "may be read by others", "chmod 600 ");
+}
+
+Test(bad_config, secrets_of_another_user)
+{
+    enum { NOBODY = 65534 };
+
+    if (geteuid() != 0)
+        cr_skip_test("only root can give files away");
+    cr_assert_eq(chown(config_file("psk/acme-ams"), NOBODY, NOBODY), 0);
+    expect_bad("tunnels.yaml:8:15", "belongs to uid 65534", "chown 0 ");
+    cr_assert_eq(chown(config_file("psk/acme-ams"), 0, 0), 0);
+    cr_assert_eq(chown(config_file("psk"), NOBODY, NOBODY), 0);
+    expect_bad("tunnels.yaml:8:15", "uid 65534 may replace", "chown 0 ");
+}
+
 Test(bad_config, secrets_of_a_wrong_size)
 {
     char text[400];
