@@ -116,6 +116,11 @@ int dp_open_with(const struct dp_config *config, const struct dp_callbacks *call
     return ERR_OK;
 }
 
+int dp_prepare(void)
+{
+    return rcu_prepare();
+}
+
 int dp_open(const struct dp_config *config, const struct dp_callbacks *callbacks, struct dp **out)
 {
     const char *name = config->source;

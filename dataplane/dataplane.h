@@ -81,6 +81,8 @@ struct dp_callbacks { /* called from dp_poll, on the loop thread */
 
 struct dp;
 
+/* Starts liburcu's threads, which inherit what the calling one may do. ERR_OK or ERR_NOMEM. */
+int dp_prepare(void);
 /* Opens TUN and sockets and starts the lanes; on failure 0 is left behind and the log says
  * what is missing and the remedy. ERR_IO, ERR_UNSUPPORTED or ERR_NOMEM. */
 int dp_open(const struct dp_config *config, const struct dp_callbacks *callbacks, struct dp **out);

@@ -1,6 +1,5 @@
 #include "dataplane/lane.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,6 +8,7 @@
 #include "proto/crypto.h"
 #include "proto/err.h"
 #include "proto/secret.h"
+#include "proto/thread.h"
 
 struct lane *lane_new(struct dp *dp, unsigned index)
 {
@@ -50,6 +50,7 @@ static void *lane_main(void *arg)
 {
     struct lane *lane = arg;
 
+    thread_begin("anysa-lane");
     rcu_join();
     while (!atomic_load_explicit(&lane->stop, memory_order_acquire))
         (void)lane_turn(lane, -1);
@@ -59,14 +60,8 @@ static void *lane_main(void *arg)
 
 int lane_start(struct lane *lane)
 {
-    sigset_t all, before;
-    int rc;
+    int rc = pthread_create(&lane->thread, NULL, lane_main, lane);
 
-    /* Signals are the loop's business. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    rc = pthread_create(&lane->thread, NULL, lane_main, lane);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     lane->threaded = rc == 0;
     return rc == 0 ? ERR_OK : ERR_IO;
 }

@@ -10,5 +10,7 @@
 
 void rcu_join(void);
 void rcu_leave(void);
+/* Starts the library's own threads. ERR_OK or ERR_NOMEM. */
+int rcu_prepare(void);
 
 #endif

@@ -9,11 +9,11 @@
  * Start, in this order, each step needing the one before it: the process is hardened
  * and the crypto library given our memory, so that no key ever lands in a core dump,
  * and the configuration is read (main.c); the state directory is locked and the
- * journal opened; the replication core takes what the journal held (SYNC_EV_RECOVERED) and asks for
- * an epoch to be made durable; the dataplane comes up and gets tunnels, routes and all SAs; then
- * the mesh, then HTTP. Nothing of nng runs before the process is hardened, and nothing forks
- * afterwards. If a step fails the log says what is missing and the process ends with 1, having
- * announced nothing.
+ * journal opened; the replication core takes what the journal held
+ * (SYNC_EV_RECOVERED) and asks for an epoch to be made durable; the dataplane comes
+ * up and gets tunnels, routes and all SAs; then the mesh, then HTTP. Last, what only
+ * the start needed is given up (privileges.h); nothing forks, ever. If a step fails
+ * the log says what is missing and the process ends with 1, having announced nothing.
  *
  * A handshake. The dataplane finds an IKE datagram and hands it to steer_ike.c,
  * which looks the SA up by our own SPI: another live node's goes there over the
@@ -55,6 +55,7 @@
 
 #include "node/api.h"
 #include "node/api_text.h"
+#include "node/privileges.h"
 #include "proto/crypto.h"
 #include "proto/err.h"
 #include "proto/log.h"
@@ -629,7 +630,11 @@ int node_run(struct config *config)
     node->last_pending = &node->first_pending;
     read_test_hooks(node);
     host_warn_sysctls();
-    err = open_all(node);
+    err = privileges_begin();
+    if (err == ERR_OK)
+        err = open_all(node);
+    if (err == ERR_OK)
+        err = privileges_end_start(config);
     if (err == ERR_OK) {
         log_info("node", "%s (slot %u of cluster %s) is up; HTTP on %s", config->node.name,
                  config->node.slot, config->cluster.name,

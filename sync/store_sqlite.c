@@ -17,6 +17,7 @@
 
 #include "proto/err.h"
 #include "proto/log.h"
+#include "proto/thread.h"
 #include "sync/store.h"
 #include "sync/store_aside.h"
 #include "sync/store_db.h"
@@ -195,6 +196,7 @@ static void *thread_main(void *arg)
     uint64_t expire_us = now_read().mono_us + (uint64_t)EXPIRE_FIRST_MS * 1000;
     bool stop = false, idle;
 
+    thread_begin("anysa-journal");
     while (!stop) {
         struct hold h = take(s, QUIET_MS, &idle);
         if (h.n)

@@ -44,6 +44,8 @@ struct transport_ops {
     void (*close)(struct transport *t); /* frees; may leave sockets to process exit */
 };
 
+/* Starts nng's threads, which inherit what the calling one may do. ERR_OK or ERR_NOMEM. */
+int transport_nng_prepare(void);
 /* Listens on `self` and dials every other peer; reconnects for ever. `wake` may be called
  * on any thread. 0 with *out, or ERR_IO with a log line that names the address. */
 int transport_nng_open(const struct transport_peer *self, const struct transport_peer *others,

@@ -569,6 +569,21 @@ static int open_peer(struct nng_transport *t, const struct transport_peer *peer,
     return ERR_OK;
 }
 
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+int transport_nng_prepare(void)
+{
+    nng_aio *aio;
+
+    if (nng_aio_alloc(&aio, nothing, NULL) != 0)
+        return ERR_NOMEM;
+    nng_aio_free(aio);
+    return ERR_OK;
+}
+
 int transport_nng_open(const struct transport_peer *self, const struct transport_peer *others,
                        size_t n_others, void (*wake)(void *ctx), void *wake_ctx,
                        struct transport **out)

@@ -75,7 +75,7 @@ container_start() {
     fi
     # shellcheck disable=SC2016
     pod run --detach --name "$(container_name "$i")" --network "ns:$(ns_path "n$i")" \
-        --cap-add NET_ADMIN,NET_RAW --device /dev/net/tun --no-healthcheck --pull=never \
+        --cap-add NET_ADMIN,NET_RAW,IPC_LOCK --security-opt no-new-privileges --device /dev/net/tun --no-healthcheck --pull=never \
         --env ANYSA_ANYCAST="$ANYCAST" "${env[@]}" --volume "$(node_dir "$i"):/etc/anysa" \
         "$ANYSA_IMAGE" sh -c 'exec anysad --config /etc/anysa/node.yaml >>/etc/anysa/anysad.log 2>&1' \
         >/dev/null 2>"$STATE/podman-n$i.log" \
