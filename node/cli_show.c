@@ -18,6 +18,7 @@ static const struct cli_column node_columns[] = {
     {"SEEN-MS", "last_seen_ms", NULL, 0},
     {"IKE-SAS", "ike_sas", NULL, 0},
     {"CHILD-SAS", "child_sas", NULL, 0},
+    {"KEY", "key_state", NULL, 0},
     {"INCARNATION", "incarnation", NULL, SHORT_HEX},
     {"VERSION", "version", NULL, 0},
 };

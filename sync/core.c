@@ -340,12 +340,32 @@ static void copy_text(char *out, size_t cap, const char *s)
     out[n] = 0;
 }
 
+const char *member_key_name(enum member_key key)
+{
+    static const char *const names[] = {NULL, "same", "other", "unknown"};
+
+    return names[key];
+}
+
+static void member_key_info(const struct sync_core *core, const struct peer *p,
+                            struct sync_member_info *out)
+{
+    if (p->foreign_us > p->heard_us + (uint64_t)core->config.dead_ms * 1000) {
+        out->key_state = MEMBER_KEY_UNKNOWN;
+        out->key_id = p->foreign_key_id;
+    } else if (p->believed) {
+        out->key_id = p->key_id;
+        out->key_state = p->key_id == frame_key_id(core->box) ? MEMBER_KEY_SAME : MEMBER_KEY_OTHER;
+    }
+}
+
 static void member_info(const struct sync_core *core, const struct peer *p,
                         struct sync_member_info *out)
 {
     uint64_t applied = log_applied(core, &p->incarnation);
 
     *out = (struct sync_member_info){.slot = p->slot, .state = peer_state(core, p)};
+    member_key_info(core, p, out);
     out->last_seen_ms = since_us(core, p->believed ? p->heard_any_us : core->started_us) / 1000;
     if (!p->believed)
         return;
@@ -363,6 +383,8 @@ static void member_info(const struct sync_core *core, const struct peer *p,
 static void own_info(const struct sync_core *core, struct sync_member_info *out)
 {
     *out = (struct sync_member_info){.slot = core->config.slot, .state = own_state(core)};
+    out->key_state = MEMBER_KEY_SAME;
+    out->key_id = frame_key_id(core->box);
     copy_text(out->name, sizeof out->name, core->config.name);
     copy_text(out->version, sizeof out->version, core->config.version);
     out->incarnation = core->incarnation;

@@ -90,6 +90,9 @@ struct peer {
     size_t n_retired;
     uint64_t changed_at;        /* number of our last frame when belief changed */
     uint64_t heard_us;          /* its last believed frame */
+    uint32_t key_id;            /* of that one */
+    uint32_t foreign_key_id;    /* of a frame that claimed to be its, under no key of ours */
+    uint64_t foreign_us;        /* when that came; 0: never */
     uint64_t heard_any_us;      /* the same at any live member */
     bool announced;             /* the fields below are of this incarnation */
     uint64_t announced_us;      /* when the last Announce came */

@@ -297,6 +297,17 @@ static bool proves_life(const struct sync_core *core, const struct peer *p,
     return known > p->changed_at || (MUTANT(FRESH) && known);
 }
 
+/* Nobody vouches for such a header: it is shown only while that member is not heard otherwise. */
+static void note_foreign_key(struct sync_core *core, const struct frame_header *h)
+{
+    struct peer *p = peers_find(core, h->slot);
+
+    if (!p)
+        return;
+    p->foreign_key_id = h->key_id;
+    p->foreign_us = core->now.mono_us;
+}
+
 /* Counted, and told now and then: a wrong key or member list shows here. Whoever has just
  * started is unproven to all for a moment, so that is not worth a line. */
 static void refuse(struct sync_core *core, enum frame_refusal why, const struct frame_header *h)
@@ -305,11 +316,13 @@ static void refuse(struct sync_core *core, enum frame_refusal why, const struct 
 
     core->stats.frames_refused++;
     core->stats.refused_by_reason[why]++;
+    if (why == REFUSED_KEY)
+        note_foreign_key(core, h);
     if (why == REFUSED_UNPROVEN ||
         (*told_us && since_us(core, *told_us) < ms_us(REFUSAL_TOLD_EVERY_MS)))
         return;
     *told_us = core->now.mono_us;
-    log_warn("sync", "a frame that claims slot %u is refused: %s", h->slot,
+    log_warn("sync", "a frame that claims slot %u and key id %u is refused: %s", h->slot, h->key_id,
              frame_refusal_text(why));
 }
 
@@ -376,6 +389,7 @@ static enum frame_refusal take(struct sync_core *core, struct slice bytes,
         }
     }
     p->heard_us = p->heard_any_us = core->now.mono_us;
+    p->key_id = h->key_id;
     core->stats.frames_in++;
     *from = p;
     return FRAME_TAKEN;

@@ -150,7 +150,12 @@ enum frame_refusal frame_peek(const struct frame_box *box, struct slice bytes,
     for (size_t i = 0; i < box->n_keys; i++)
         if (box->keys[i].id == out->key_id)
             return FRAME_TAKEN;
-    return REFUSED_CLUSTER;
+    return REFUSED_KEY;
+}
+
+uint32_t frame_key_id(const struct frame_box *box)
+{
+    return box->keys[0].id;
 }
 
 /* The authenticated bytes: the header, then for a reply what it is tied to. */

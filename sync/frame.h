@@ -74,8 +74,10 @@ uint64_t frame_box_number(const struct frame_box *box);
 int frame_seal(struct frame_box *box, enum frame_channel channel, uint16_t to_slot,
                const struct frame_binding *reply_to, const uint8_t *plain, size_t n, uint8_t *out);
 
-/* Reads the header without believing it: FRAME_TAKEN, REFUSED_FORM, _VERSION or
- * _CLUSTER. */
+/* The id of the key that it seals under. */
+uint32_t frame_key_id(const struct frame_box *box);
+
+/* Reads the header without believing it: FRAME_TAKEN, or REFUSED_FORM, _VERSION, _CLUSTER, _KEY. */
 enum frame_refusal frame_peek(const struct frame_box *box, struct slice bytes,
                               struct frame_header *out);
 /* Opens what frame_peek took; plain has room for bytes.n. FRAME_TAKEN, or REFUSED_AUTH. */

@@ -238,6 +238,11 @@ void sync_each_of_lineage(const struct sync_core *core, const struct id128 *line
 void sync_each(const struct sync_core *core, enum record_kind kind,
                bool (*f)(void *ctx, const struct record *r), void *ctx);
 
+/* The cluster key that a member seals its frames under, next to ours. UNKNOWN: frames that claim
+ * to be its come under a key id that we do not have, and no others. */
+enum member_key { MEMBER_KEY_NONE, MEMBER_KEY_SAME, MEMBER_KEY_OTHER, MEMBER_KEY_UNKNOWN };
+const char *member_key_name(enum member_key key); /* NULL for NONE */
+
 struct sync_member_info {
     uint16_t slot;
     char name[SYNC_NAME_MAX];
@@ -249,6 +254,8 @@ struct sync_member_info {
     uint64_t
         lag_records; /* of its log, how much the slowest of us lacks: head minus what we applied */
     uint64_t last_seen_ms; /* age; 0 for ourselves */
+    enum member_key key_state;
+    uint32_t key_id; /* of its last frame; of ours, that we seal under */
     uint64_t ike_sas, child_sas;
     uint8_t sa_digest[32];
 };
@@ -280,7 +287,7 @@ struct sync_stats {
     uint64_t logs, held_back, snapshots; /* at present: of the vector, answers, pulls served */
     uint64_t records_newer;              /* of kinds that newer versions know: kept and relayed */
     uint64_t records_unreadable;         /* of no kind that could be kept */
-    uint64_t refused_by_reason[10];      /* enum frame_refusal in sync/frame.h */
+    uint64_t refused_by_reason[11];      /* enum frame_refusal in sync/frame.h */
 };
 void sync_get_stats(const struct sync_core *core, struct sync_stats *out);
 

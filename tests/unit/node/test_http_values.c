@@ -176,9 +176,9 @@ Test(http_values, an_ike_sa)
 
 Test(http_values, a_member_that_was_never_heard)
 {
-    static const char *const fields[] = {"name",         "slot",    "incarnation", "state",
-                                         "epoch",        "version", "head",        "lag_records",
-                                         "last_seen_ms", "ike_sas", "child_sas"};
+    static const char *const fields[] = {
+        "name",        "slot",         "incarnation", "state",     "epoch",  "version",  "head",
+        "lag_records", "last_seen_ms", "ike_sas",     "child_sas", "key_id", "key_state"};
     struct sync_member_info m = {.slot = 3, .state = MEMBER_DEAD};
     json_t *o = api_member_json(&m);
 
@@ -186,6 +186,14 @@ Test(http_values, a_member_that_was_never_heard)
         cr_expect_not_null(json_object_get(o, fields[i]), "%s", fields[i]);
     cr_expect_str_eq(text_of(o, "state"), "dead");
     cr_expect_str_eq(text_of(o, "incarnation"), "");
+    cr_expect(json_is_null(json_object_get(o, "key_id")));
+    cr_expect(json_is_null(json_object_get(o, "key_state")));
+    json_decref(o);
+    m.key_state = MEMBER_KEY_UNKNOWN;
+    m.key_id = UINT32_MAX;
+    o = api_member_json(&m);
+    cr_expect_eq(json_integer_value(json_object_get(o, "key_id")), UINT32_MAX);
+    cr_expect_str_eq(text_of(o, "key_state"), "unknown");
     json_decref(o);
 }
 

@@ -115,10 +115,10 @@ Test(sync_frame, two_keys_are_live_at_once)
 
     cr_assert_eq(frame_seal(old, FRAME_PUB, FRAME_TO_ALL, NULL, plain, 1, sealed), ERR_OK);
     cr_assert_eq(open_it(between, sealed, 1 + FRAME_OVERHEAD_BYTES, NULL, plain, &n), FRAME_TAKEN);
-    cr_assert_eq(open_it(new, sealed, 1 + FRAME_OVERHEAD_BYTES, NULL, plain, &n), REFUSED_CLUSTER);
+    cr_assert_eq(open_it(new, sealed, 1 + FRAME_OVERHEAD_BYTES, NULL, plain, &n), REFUSED_KEY);
     cr_assert_eq(frame_seal(between, FRAME_PUB, FRAME_TO_ALL, NULL, plain, 1, sealed), ERR_OK);
     cr_assert_eq(open_it(new, sealed, 1 + FRAME_OVERHEAD_BYTES, NULL, plain, &n), FRAME_TAKEN);
-    cr_assert_eq(open_it(old, sealed, 1 + FRAME_OVERHEAD_BYTES, NULL, plain, &n), REFUSED_CLUSTER);
+    cr_assert_eq(open_it(old, sealed, 1 + FRAME_OVERHEAD_BYTES, NULL, plain, &n), REFUSED_KEY);
     frame_box_free(old);
     frame_box_free(new);
     frame_box_free(between);

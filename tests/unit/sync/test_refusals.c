@@ -124,10 +124,10 @@ Test(sync_refusals, a_truncated_or_oversized_frame)
     frame[0]++; /* a version to come */
     inject(c, 2, frame, n);
     frame[0]--;
+    cr_assert_eq(refused(c, 2, REFUSED_VERSION), 1u);
     frame[1] = 9; /* a channel that is none */
     inject(c, 2, frame, n);
     cr_assert_eq(refused(c, 2, REFUSED_FORM), form + FRAME_OVERHEAD_BYTES + 2);
-    cr_assert_eq(refused(c, 2, REFUSED_VERSION), 1u);
     free(frame);
     free(big);
     cluster_free(c);
@@ -149,8 +149,40 @@ Test(sync_refusals, another_cluster)
     other->key_id = 2; /* a key id that we do not have */
     start_all(other);
     inject(c, 1, other->last_frame[2], other->last_frame_n[2]);
-    cr_assert_eq(refused(c, 1, REFUSED_CLUSTER), 2u);
+    cr_assert_eq(refused(c, 1, REFUSED_CLUSTER), 1u);
+    cr_assert_eq(refused(c, 1, REFUSED_KEY), 1u);
     cr_assert_eq(refused(c, 1, REFUSED_UNPROVEN), unproven);
+    cluster_free(other);
+    cluster_free(c);
+}
+
+/* A member that came back with a key that the others have no more is named; one that is heard
+ * is not, whatever is forged in its name. */
+Test(sync_refusals, a_member_with_a_stale_key_is_named)
+{
+    struct cluster *c = settled(2), *other = cluster_new(2);
+    struct sync_member_info info = member_of(c, 1, 2);
+
+    cr_assert(info.key_state == MEMBER_KEY_SAME && info.key_id == c->key_id);
+    info = member_of(c, 1, 1);
+    cr_assert(info.key_state == MEMBER_KEY_SAME && info.key_id == c->key_id, "our own");
+    other->key_id = 77;
+    start_all(other);
+    inject(c, 1, other->last_frame[2], other->last_frame_n[2]);
+    info = member_of(c, 1, 2);
+    cr_assert_eq(info.key_state, MEMBER_KEY_SAME, "it is heard");
+
+    kill_node(c, 2);
+    run(c, 5000);
+    info = member_of(c, 1, 2);
+    cr_assert(info.state == MEMBER_DEAD && info.key_state == MEMBER_KEY_SAME);
+    inject(c, 1, other->last_frame[2], other->last_frame_n[2]);
+    info = member_of(c, 1, 2);
+    cr_assert(info.key_state == MEMBER_KEY_UNKNOWN && info.key_id == 77);
+    start(c, 2);
+    run(c, 500);
+    info = member_of(c, 1, 2);
+    cr_assert(info.key_state == MEMBER_KEY_SAME && info.key_id == c->key_id);
     cluster_free(other);
     cluster_free(c);
 }
