@@ -62,7 +62,7 @@ cd "$STATE/cores"
 ulimit -c unlimited
 lab_start
 capture="$STATE/mesh.pcap"
-spawn mesh "$STATE/mesh.log" nsenter --net="$(ns_path mesh)" -- tcpdump -i br0 -n -p -Z root -w "$capture" tcp
+spawn mesh "$STATE/mesh.log" nsenter --net="$(ns_path mesh)" -- tcpdump -i br0 -n -Z root -w "$capture" tcp
 wait_until 5 grep -q 'listening on' "$STATE/mesh.log" || fail "tcpdump did not start"
 net_spray on
 net_egress_spray on
@@ -117,6 +117,7 @@ journals "$out/ended"
 capture_stop mesh
 for node in $(all_nodes); do cp "$(node_dir "$node")/anysad.log" "$out/logs/n$node.log"; done
 
+check "the mesh was captured" [ "$(stat -c %s "$capture")" -gt 100000 ]
 check "journals were there to be searched" test -n "$(find "$out/live" -type f -size +0)"
 check "the API answered" test -s "$out/api/n1_v1_child-sas"
 report=$(audit "$out" "$capture") || fail "secrets in the open: $report"
