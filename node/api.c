@@ -23,6 +23,8 @@ struct http_site api_site(struct node *node)
     return (struct http_site){.routes = api_routes,
                               .n_routes = api_route_count,
                               .token = node->config->http.token,
+                              .tls_cert = node->config->http.tls_cert,
+                              .tls_key = node->config->http.tls_key,
                               .ctx = node};
 }
 

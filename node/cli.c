@@ -8,11 +8,12 @@
 
 static const char default_url[] = "http://127.0.0.1:8080";
 
-enum option_code { OPT_URL = 256, OPT_TOKEN_FILE, OPT_JSON, OPT_ID, OPT_VERSION };
+enum option_code { OPT_URL = 256, OPT_TOKEN_FILE, OPT_CA, OPT_JSON, OPT_ID, OPT_VERSION };
 
 static const struct option options[] = {
     {"url", required_argument, NULL, OPT_URL},
     {"token-file", required_argument, NULL, OPT_TOKEN_FILE},
+    {"ca", required_argument, NULL, OPT_CA},
     {"json", no_argument, NULL, OPT_JSON},
     {"id", required_argument, NULL, OPT_ID},
     {"help", no_argument, NULL, 'h'},
@@ -67,6 +68,9 @@ int main(int argc, char **argv)
             break;
         case OPT_TOKEN_FILE:
             cli.token_file = optarg;
+            break;
+        case OPT_CA:
+            cli.ca_file = optarg;
             break;
         case OPT_JSON:
             cli.json = true;

@@ -15,6 +15,7 @@ enum { CLI_FINE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 struct cli {
     const char *url;        /* "http://127.0.0.1:8080", no slash at the end needed */
     const char *token_file; /* NULL: none */
+    const char *ca_file;    /* whom to trust on https, PEM; NULL: the system's */
     bool json;              /* for programs */
     const char *id;         /* --id, NULL when not given */
 };

@@ -92,9 +92,14 @@ static void free_headers(struct curl_slist *headers)
     curl_slist_free_all(headers);
 }
 
-static void set_options(CURL *curl, const char *url, struct curl_slist *headers, char *error,
-                        struct body *body)
+static void set_options(CURL *curl, const struct cli *cli, const char *url,
+                        struct curl_slist *headers, char *error, struct body *body)
 {
+    if (cli->ca_file) {
+        curl_easy_setopt(curl, CURLOPT_CAINFO, cli->ca_file);
+        curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
+    }
+    curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(curl, CURLOPT_NOPROXY, "*"); /* the token is for the node alone */
@@ -106,6 +111,18 @@ static void set_options(CURL *curl, const char *url, struct curl_slist *headers,
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, error);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, body);
+}
+
+static const char *remedy(CURLcode code)
+{
+    switch (code) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+        return "name the file of its CA (--ca), and the node as its certificate does (--url)";
+    case CURLE_SSL_CACERT_BADFILE:
+        return "is that a file with certificates? (--ca)";
+    default:
+        return "is anysad running there? (--url)";
+    }
 }
 
 /* GET, or a POST without a body. */
@@ -126,7 +143,7 @@ static int fetch(const struct cli *cli, const char *path, bool post, long *statu
     snprintf(url, sizeof url, "%.*s%s", (int)host, cli->url, path);
     rc = add_token(cli, &headers);
     if (rc == CLI_FINE) {
-        set_options(curl, url, headers, error, body);
+        set_options(curl, cli, url, headers, error, body);
         if (post) {
             curl_easy_setopt(curl, CURLOPT_POST, 1L);
             curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, 0L);
@@ -134,8 +151,8 @@ static int fetch(const struct cli *cli, const char *path, bool post, long *statu
         code = curl_easy_perform(curl);
         curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, status);
         if (code != CURLE_OK) {
-            fprintf(stderr, "anysa: no answer from %s: %s; is anysad running there? (--url)\n",
-                    cli->url, error[0] ? error : curl_easy_strerror(code));
+            fprintf(stderr, "anysa: no answer from %s: %s; %s\n", cli->url,
+                    error[0] ? error : curl_easy_strerror(code), remedy(code));
             rc = CLI_FAILED;
         }
     }

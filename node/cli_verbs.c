@@ -73,7 +73,7 @@ static int first_line(const char *help)
 
 void cli_print_help(FILE *out)
 {
-    fputs("usage: anysa [--url URL] [--token-file FILE] [--json] VERB\n\n", out);
+    fputs("usage: anysa [--url URL] [--ca FILE] [--token-file FILE] [--json] VERB\n\n", out);
     for (size_t i = 0; i < cli_verbs_n; i++) {
         const struct cli_verb *v = &cli_verbs[i];
         int width = fprintf(out, "  %s%s%s", v->name, v->args[0] ? " " : "", v->args);
@@ -82,6 +82,7 @@ void cli_print_help(FILE *out)
     }
     fputs("\n"
           "  --url URL          the node to ask; else $ANYSA_URL, else http://127.0.0.1:8080\n"
+          "  --ca FILE          certificates to trust where URL is https (else the system's)\n"
           "  --token-file FILE  holds the node's HTTP token\n"
           "  --json             for programs\n"
           "  --help             with a verb: more about it\n"

@@ -7,6 +7,7 @@
 
 #include "node/config_internal.h"
 #include "node/keyfile.h"
+#include "proto/crypto.h"
 #include "proto/err.h"
 
 static const char name_characters[] = "._-";
@@ -190,13 +191,6 @@ static int take_mesh(const struct config_source *src, const struct raw_mesh *raw
     return config_check_members(src, c);
 }
 
-static bool is_loopback(const struct ip_addr *ip)
-{
-    static const uint8_t one[16] = {[15] = 1};
-
-    return ip->family == 4 ? ip->b[0] == 127 : memcmp(ip->b, one, sizeof one) == 0;
-}
-
 static int take_token(struct config_at place, const char *name, struct config *c)
 {
     char path[CONFIG_PATH_MAX];
@@ -223,17 +217,77 @@ static int take_token(struct config_at place, const char *name, struct config *c
     return rc;
 }
 
+/* A PEM file as a string. */
+static int read_pem(struct config_at place, const struct config *c, const char *name, bool secret,
+                    char **out)
+{
+    char path[CONFIG_PATH_MAX];
+    struct file_bytes f;
+    int rc = config_join_path(place, c->path, name, path);
+
+    if (rc == ERR_OK)
+        rc = config_read_file(place, path, PEM_FILE_MAX, secret, &f);
+    if (rc != ERR_OK)
+        return rc;
+    *out = secret ? secret_malloc(f.n + 1) : malloc(f.n + 1);
+    if (*out)
+        memcpy(*out, f.p, f.n + 1);
+    else
+        rc = config_no_memory(place.src);
+    file_bytes_free(&f);
+    return rc;
+}
+
+static int take_tls(const struct config_source *src, const struct raw_http *raw, struct config *c)
+{
+    struct config_at cert = at(src, "http.tls_cert_file"), key = at(src, "http.tls_key_file");
+    int rc;
+
+    if (!raw->tls_cert_file && !raw->tls_key_file)
+        return ERR_OK;
+    if (!raw->tls_cert_file)
+        return config_fail_mark(key, CONFIG_AT_KEY,
+                                "a key without its certificate; set http.tls_cert_file as well");
+    if (!raw->tls_key_file)
+        return config_fail_mark(cert, CONFIG_AT_KEY,
+                                "a certificate without its key; set http.tls_key_file as well");
+    rc = read_pem(cert, c, raw->tls_cert_file, false, &c->http.tls_cert);
+    if (rc == ERR_OK)
+        rc = read_pem(key, c, raw->tls_key_file, true, &c->http.tls_key);
+    if (rc != ERR_OK)
+        return rc;
+    switch (crypto_check_pem(c->http.tls_cert, c->http.tls_key)) {
+    case PEM_FITS:
+        return ERR_OK;
+    case PEM_BAD_CERT:
+        return config_fail(cert, "%s holds no certificate; write it in PEM, the node's own first",
+                           raw->tls_cert_file);
+    case PEM_BAD_KEY:
+        return config_fail(key, "%s holds no private key without a passphrase; write it in PEM",
+                           raw->tls_key_file);
+    case PEM_MISMATCH:
+    default:
+        return config_fail(key, "the key in %s is not that of the certificate in %s",
+                           raw->tls_key_file, raw->tls_cert_file);
+    }
+}
+
 static int take_http(const struct config_source *src, const struct raw_http *raw, struct config *c)
 {
+    int rc;
+
     if (!raw)
         return ERR_OK;
+    rc = take_tls(src, raw, c);
+    if (rc != ERR_OK)
+        return rc;
     if (raw->listen && !endpoint_parse(raw->listen, &c->http.listen))
         return config_fail(at(src, "http.listen"),
                            "'%.80s' is not ADDRESS:PORT; write one such as 127.0.0.1:8080",
                            raw->listen);
     if (raw->token_file)
         return take_token(at(src, "http.token_file"), raw->token_file, c);
-    if (!is_loopback(&c->http.listen.ip))
+    if (!ip_is_loopback(&c->http.listen.ip))
         return config_fail(at(src, "http.listen"),
                            "%.80s is not a loopback address and there is no token; set "
                            "http.token_file or listen on 127.0.0.1",
@@ -396,6 +450,8 @@ void config_free(struct config *cfg)
         return;
     config_tunnels_free(&cfg->tunnels);
     free(cfg->mesh.members);
+    free(cfg->http.tls_cert);
+    secret_release(cfg->http.tls_key);
     secret_free(cfg, sizeof *cfg);
 }
 

@@ -116,6 +116,7 @@ struct config {
     struct {
         struct endpoint listen;
         char token[CONFIG_TOKEN_MAX + 1]; /* "": none asked for */
+        char *tls_cert, *tls_key;         /* PEM; owned, the key secret_malloc'ed; NULL: no TLS */
     } http;
     struct {
         uint32_t barrier_timeout_ms, dpd_s, lifetime_s, child_lifetime_s, max_children;

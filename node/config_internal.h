@@ -54,6 +54,7 @@ enum {
     NODE_FILE_MAX = 1 << 20,    /* bytes */
     TUNNELS_FILE_MAX = 1 << 28, /* bytes */
     KEY_FILE_MAX = 4096,        /* bytes */
+    PEM_FILE_MAX = 1 << 16,     /* bytes */
 };
 
 struct file_bytes {
@@ -112,7 +113,7 @@ struct raw_mesh {
     char *dead_ms;
 };
 struct raw_http {
-    char *listen, *token_file;
+    char *listen, *token_file, *tls_cert_file, *tls_key_file;
 };
 struct raw_ike {
     char *barrier_timeout_ms, *dpd_s, *lifetime_s, *child_lifetime_s, *max_children;

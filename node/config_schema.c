@@ -67,6 +67,8 @@ static const cyaml_schema_field_t mesh_fields[] = {
 static const cyaml_schema_field_t http_fields[] = {
     OPTIONAL(listen, struct raw_http),
     OPTIONAL(token_file, struct raw_http),
+    OPTIONAL(tls_cert_file, struct raw_http),
+    OPTIONAL(tls_key_file, struct raw_http),
     CYAML_FIELD_END,
 };
 

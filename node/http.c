@@ -210,9 +210,21 @@ static void on_handle_closed(uv_handle_t *handle)
         free(http);
 }
 
+static const char tls_versions[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
+
+/* Read only; the option's type lacks a const. */
+static void *pem(const char *text)
+{
+    return (void *)(uintptr_t)text;
+}
+
 static struct MHD_Daemon *start_daemon(struct http *http, const struct endpoint *listen)
 {
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    struct MHD_OptionItem tls[4] = {{MHD_OPTION_END, 0, NULL},
+                                    {MHD_OPTION_END, 0, NULL},
+                                    {MHD_OPTION_END, 0, NULL},
+                                    {MHD_OPTION_END, 0, NULL}};
     struct sockaddr_storage address = {0};
 
     if (listen->ip.family == 6) {
@@ -227,14 +239,23 @@ static struct MHD_Daemon *start_daemon(struct http *http, const struct endpoint 
         in4->sin_port = htons(listen->port);
         memcpy(&in4->sin_addr, listen->ip.b, 4);
     }
+    if (http->site->tls_cert) {
+        struct MHD_OptionItem with_tls[] = {
+            {MHD_OPTION_HTTPS_MEM_CERT, 0, pem(http->site->tls_cert)},
+            {MHD_OPTION_HTTPS_MEM_KEY, 0, pem(http->site->tls_key)},
+            {MHD_OPTION_HTTPS_PRIORITIES, 0, pem(tls_versions)},
+        };
+        memcpy(tls, with_tls, sizeof with_tls);
+        flags |= MHD_USE_TLS;
+    }
     return MHD_start_daemon(
         flags, listen->port, NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address, MHD_OPTION_URI_LOG_CALLBACK, on_target,
-        NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        (unsigned)HTTP_CONNECTIONS_PER_IP_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HTTP_CONNECTION_BYTES_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_S,
-        MHD_OPTION_END);
+        MHD_OPTION_ARRAY, tls, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
+        MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
+        NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_MAX,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_PER_IP_MAX,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES_MAX,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_S, MHD_OPTION_END);
 }
 
 int http_open(uv_loop_t *loop, const struct endpoint *listen, const struct http_site *site,
@@ -250,8 +271,9 @@ int http_open(uv_loop_t *loop, const struct endpoint *listen, const struct http_
     http->site = site;
     http->daemon = start_daemon(http, listen);
     if (!http->daemon) {
-        log_error("http", "cannot listen on %s: is the address local and the port free?",
-                  endpoint_format(listen, text));
+        log_error("http", "cannot listen on %s: is the address local and the port free%s?",
+                  endpoint_format(listen, text),
+                  site->tls_cert ? ", and the certificate good" : "");
         free(http);
         return ERR_IO;
     }

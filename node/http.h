@@ -1,4 +1,4 @@
-/* The HTTP server: libmicrohttpd inside the libuv loop. It runs no thread:
+/* The HTTP server: libmicrohttpd (TLS by its GnuTLS) inside the libuv loop. It runs no thread:
  * its epoll descriptor is polled by the loop, and MHD_run is called when that is
  * readable, when its own time-out is due, and at least every 250 ms (its accept
  * would stall after the connection limit else). Loop thread only. */
@@ -14,8 +14,10 @@
 enum {
     HTTP_CONNECTIONS_MAX = 256,
     HTTP_CONNECTIONS_PER_IP_MAX = 64,
-    HTTP_CONNECTION_BYTES_MAX = 32768, /* request line and headers included */
-    HTTP_BODY_BYTES_MAX = 4096,        /* of a request */
+    /* Request line and headers included, with the token. Above 32 KiB libmicrohttpd takes it from
+     * the system and gives it back with the connection, instead of from the heap. */
+    HTTP_CONNECTION_BYTES_MAX = 40960,
+    HTTP_BODY_BYTES_MAX = 4096, /* of a request */
     HTTP_IDLE_S = 15,
 };
 

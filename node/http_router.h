@@ -53,8 +53,9 @@ struct http_route {
 struct http_site {
     const struct http_route *routes;
     size_t n_routes;
-    const char *token; /* "": none asked for */
-    void *ctx;         /* for the handlers */
+    const char *token;              /* "": none asked for */
+    const char *tls_cert, *tls_key; /* PEM; NULL: plain HTTP */
+    void *ctx;                      /* for the handlers */
 };
 
 /* Fills *reply (what it held is freed). request->id is set here. */

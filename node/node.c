@@ -495,6 +495,14 @@ static int open_mesh(struct node *node)
 
 static int open_http(struct node *node)
 {
+    const struct config *config = node->config;
+    char address[ENDPOINT_TEXT];
+
+    if (!config->http.tls_cert && !ip_is_loopback(&config->http.listen.ip))
+        log_warn("http",
+                 "%s is no loopback address and there is no TLS: whoever sees the network sees the "
+                 "token; set http.tls_cert_file and http.tls_key_file",
+                 endpoint_format(&config->http.listen, address));
     node->site = api_site(node);
     return http_open(&node->loop, &node->config->http.listen, &node->site, &node->http);
 }

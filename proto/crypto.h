@@ -41,6 +41,11 @@ struct hmac_ctx *hmac_new(enum hash_id hash, struct slice key); /* NULL on failu
 void hmac_free(struct hmac_ctx *ctx);
 int hmac_run(struct hmac_ctx *ctx, const struct slice *parts, size_t n_parts, uint8_t *out);
 
+/* ---- a certificate and its private key, as text (RFC 7468) ---- */
+enum pem_verdict { PEM_FITS, PEM_BAD_CERT, PEM_BAD_KEY, PEM_MISMATCH };
+/* Of the first certificate in `cert`. Encrypted keys are bad ones. */
+enum pem_verdict crypto_check_pem(const char *cert, const char *key);
+
 /* ---- AES-GCM (NIST SP 800-38D), 12-octet nonce, 16-octet tag ---- */
 enum { GCM_NONCE = 12, GCM_TAG = 16 };
 struct gcm_ctx;

@@ -18,6 +18,13 @@ struct ip_addr ip_from_bytes(uint8_t family, const void *bytes)
     return a;
 }
 
+bool ip_is_loopback(const struct ip_addr *ip)
+{
+    static const uint8_t one[16] = {[15] = 1};
+
+    return ip->family == 4 ? ip->b[0] == 127 : memcmp(ip->b, one, sizeof one) == 0;
+}
+
 bool ip_equal(const struct ip_addr *a, const struct ip_addr *b)
 {
     return ip_compare(a, b) == 0;

@@ -44,6 +44,7 @@ static inline size_t ip_len(const struct ip_addr *a)
     return a->family == 4 ? 4 : a->family == 6 ? 16 : 0;
 }
 struct ip_addr ip_from_bytes(uint8_t family, const void *bytes);
+bool ip_is_loopback(const struct ip_addr *ip); /* 127.0.0.0/8 or ::1 */
 bool ip_equal(const struct ip_addr *a, const struct ip_addr *b);
 int ip_compare(const struct ip_addr *a, const struct ip_addr *b); /* family, then bytes */
 bool ip_parse(const char *text, struct ip_addr *out);

@@ -29,7 +29,10 @@ struct row {
 
 static void check(const struct row *row)
 {
-    struct http_site site = {routes, sizeof routes / sizeof *routes, row->token, here};
+    struct http_site site = {.routes = routes,
+                             .n_routes = sizeof routes / sizeof *routes,
+                             .token = row->token,
+                             .ctx = here};
     struct http_url url;
     struct http_request request = {
         .method = row->method, .url = &url, .authorization = row->authorization};
@@ -87,7 +90,8 @@ Test(http_router, answers)
 
 Test(http_router, the_id_and_the_allowed_methods)
 {
-    struct http_site site = {routes, sizeof routes / sizeof *routes, "", here};
+    struct http_site site = {
+        .routes = routes, .n_routes = sizeof routes / sizeof *routes, .token = "", .ctx = here};
     struct http_url url;
     struct http_request request = {.method = "GET", .url = &url};
     struct http_reply reply = {0};

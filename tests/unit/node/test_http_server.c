@@ -45,7 +45,7 @@ static const struct http_route routes[] = {
     {"GET", "/open", hello, .open_to_all = true},
     {"GET", "/closed", hello, false},
 };
-static const struct http_site site = {routes, 3, "secret", NULL};
+static const struct http_site site = {.routes = routes, .n_routes = 3, .token = "secret"};
 
 struct client {
     uv_work_t work;
