@@ -196,7 +196,9 @@ struct sync_core {
     uint32_t epoch_granted; /* by the others, not told yet */
     bool epoch_sure;        /* as last announced */
     size_t epoch_n_sure;
-    bool conflict; /* another process has our slot, and the better claim to it */
+    struct id128 rival;               /* heard in our slot, */
+    uint64_t rival_us, rival_last_us; /* without a pause since and until when */
+    bool conflict;                    /* another process has our slot, and the better claim to it */
 
     uint64_t laggards_told_us;
     struct barrier *barriers;
