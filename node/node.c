@@ -213,7 +213,7 @@ static void on_ike_tick(uv_timer_t *timer)
     struct node *node = timer->data;
     int steps = 0;
 
-    if (!sync_is_caught_up(node->sync))
+    if (!sync_is_caught_up(node->sync, now_read()))
         return;
     do
         node_ike(node, &event);

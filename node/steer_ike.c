@@ -27,7 +27,7 @@ static struct steering decide(const struct node *node, const struct ike_peek *pe
         .forwarded = forwarded,
         .may_negotiate = node_may_negotiate(node),
         .may_adopt = node_may_adopt(node),
-        .caught_up = sync_is_caught_up(node->sync),
+        .caught_up = sync_is_caught_up(node->sync, now_read()),
         .record_owner = record ? record->ike.term.slot : -1,
         .spi_slot = -1,
         .live = is_live,

@@ -317,7 +317,7 @@ void node_takeover_tick(struct node *node)
 {
     struct takeover *t = takeover_of(node);
 
-    if (!t || !sync_is_caught_up(node->sync))
+    if (!t || !sync_is_caught_up(node->sync, now_read()))
         return;
     if (node->draining) {
         hand_over_some(node);

@@ -301,9 +301,11 @@ void sync_each_of_lineage(const struct sync_core *core, const struct id128 *line
     }
 }
 
-bool sync_is_caught_up(const struct sync_core *core)
+bool sync_is_caught_up(const struct sync_core *core, struct now now)
 {
-    return core->stalled_us == 0;
+    /* The first to be woken may not be the core. */
+    return core->stalled_us == 0 &&
+           now.mono_us <= core->now.mono_us + ms_us(core->config.dead_ms) / 2;
 }
 
 struct each {

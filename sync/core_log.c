@@ -206,6 +206,16 @@ static void join_in(struct sync_core *core, struct record *theirs, bool own, boo
         delete_children(core, e, own);
 }
 
+/* What a group brings may be here already, from another log that the peers have not all applied:
+ * their acks of our log must speak for it, too. */
+static void show_for_barrier(struct sync_core *core, enum record_kind kind, uint64_t key)
+{
+    struct entry *e = table_find(core->table, kind, key);
+
+    if (e && e->origin != core->self && e->expires_ms > core->now.wall_ms)
+        show(core, e);
+}
+
 void log_put(struct sync_core *core, struct record **group, size_t n, uint64_t barrier)
 {
     struct barrier *held_back = NULL;
@@ -227,7 +237,11 @@ void log_put(struct sync_core *core, struct record **group, size_t n, uint64_t b
         } else if (expired(core, r)) {
             record_free(r);
         } else {
+            enum record_kind kind = r->kind;
+            uint64_t key = record_key(r);
             join_in(core, r, true, &start);
+            if (barrier)
+                show_for_barrier(core, kind, key);
         }
     }
     if (held_back) { /* what it waits for is known only now */

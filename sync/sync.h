@@ -267,7 +267,7 @@ bool sync_member_live(const struct sync_core *core, uint16_t slot);
 bool sync_is_synced(const struct sync_core *core);
 /* False after this process stood still for more than half of dead_ms: the others may have taken
  * it for dead and its SAs over, so it answers no IKE until it knows what they did meanwhile. */
-bool sync_is_caught_up(const struct sync_core *core);
+bool sync_is_caught_up(const struct sync_core *core, struct now now);
 uint32_t sync_epoch(const struct sync_core *core); /* granted; 0 none yet */
 /* Why no epoch is granted: "epoch_quorum_missing", "epoch_grantors_unsure", "slot_in_use",
  * "member_lists_differ", "epochs_exhausted"; NULL: one is, or the Claim is under way. */

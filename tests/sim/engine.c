@@ -571,7 +571,7 @@ static void hand_over(struct sim *s, struct member *m)
 
 void engine_tick(struct sim *s, struct member *m)
 {
-    if (!sync_is_caught_up(m->core))
+    if (!sync_is_caught_up(m->core, member_now(s, m)))
         return;
     if (m->draining) {
         hand_over(s, m);
@@ -621,7 +621,7 @@ void engine_datagram(struct sim *s, struct member *m, const struct ask *ask, boo
 {
     const struct record *r;
 
-    if (!sync_is_caught_up(m->core))
+    if (!sync_is_caught_up(m->core, member_now(s, m)))
         return;
     if (ask->kind == ASK_NEW) {
         answer_new(s, m, ask);

@@ -185,6 +185,26 @@ Test(sync_repair, an_interrupted_pull_claims_nothing)
     cluster_free(c);
 }
 
+/* 1 answers for what it has from 2's log, which 3 lacks: not before 3 has it, too. */
+Test(sync_repair, a_barrier_waits_for_what_came_from_another_log)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    at(c, 3)->deaf_to[2] = true;
+    put(c, 2, 0, sample_child(0x400100, 5), NULL, NULL);
+    run(c, 2);
+    cr_assert_not_null(sync_find_child(at(c, 1)->core, 0x400100));
+    cr_assert_null(sync_find_child(at(c, 3)->core, 0x400100));
+    put(c, 1, 9, sample_child(0x400100, 5), NULL, NULL);
+    for (int i = 0; i < 100 && !barrier_of(at(c, 1), 9); i++)
+        run(c, 1);
+    cr_assert(barrier_of(at(c, 1), 9) && !barrier_of(at(c, 1), 9)->timed_out);
+    cr_assert_not_null(sync_find_child(at(c, 3)->core, 0x400100));
+    cluster_free(c);
+}
+
 /* 2 alone has B, and not what 1 numbered before it; then 1 dies. 3 gets B all the same, and A when
  * 1 returns: from its journal. */
 Test(sync_repair, what_a_dead_member_told_one_alone_reaches_all)
