@@ -40,6 +40,7 @@ enum {
     CANDIDATES_MAX = 4,           /* unproven incarnations remembered per member */
     RETIRED_MAX = 4,              /* incarnations remembered that were believed before */
     STRAYS_AT_ONCE = 256,         /* of a dead member's log, published again in one turn */
+    DERIVED_KEEP_MS = 1000,       /* before a tombstone that follows from others is published */
     UNSYNCED_MS = 1000,           /* lacking something for so long ends being synced */
     ENDPOINT_KEEP_MS = 86400000,  /* an endpoint record whose Child SA is unknown */
     RIVAL_SLACK_MS =
@@ -90,6 +91,7 @@ struct peer {
     size_t n_retired;
     uint64_t changed_at;        /* number of our last frame when belief changed */
     uint64_t heard_us;          /* its last believed frame */
+    uint64_t told_us;           /* the same, as others are told: not what waited while we slept */
     uint32_t key_id;            /* of that one */
     uint32_t foreign_key_id;    /* of a frame that claimed to be its, under no key of ours */
     uint64_t foreign_us;        /* when that came; 0: never */
@@ -110,6 +112,11 @@ struct peer {
 struct unsent { /* a record of our own log that waits for the next Update */
     struct held *held;
     bool group_start;
+};
+
+struct derived { /* a Child SA's tombstone that followed from its lineage's end */
+    uint32_t spi_in;
+    uint64_t since_us;
 };
 
 struct fence { /* an IKE SA of a held-back group: this term must not be overtaken */
@@ -187,6 +194,8 @@ struct sync_core {
     bool journal_torn;   /* a record could not be handed to it: its vector stands still */
     struct unsent *unsent;
     size_t n_unsent, cap_unsent;
+    struct derived *derived; /* tombstones to be published if nobody does; the oldest first */
+    size_t n_derived, cap_derived;
     bool announce_wanted;
     uint64_t announced_us;
 
@@ -196,9 +205,7 @@ struct sync_core {
     uint32_t epoch_granted; /* by the others, not told yet */
     bool epoch_sure;        /* as last announced */
     size_t epoch_n_sure;
-    struct id128 rival;               /* heard in our slot, */
-    uint64_t rival_us, rival_last_us; /* without a pause since and until when */
-    bool conflict;                    /* another process has our slot, and the better claim to it */
+    bool conflict; /* another process has our slot, and the better claim to it */
 
     uint64_t laggards_told_us;
     struct barrier *barriers;
@@ -261,6 +268,8 @@ void log_update(struct sync_core *core, struct peer *from, struct codec_update *
 bool log_covered(struct sync_core *core, const struct log_position *pos);
 /* While nothing is lacking: what dead members left beyond our vector, into our own log. */
 void log_publish_strays(struct sync_core *core);
+/* ... and what follows from a lineage's end, where its deleter did not know of it. */
+void log_publish_derived(struct sync_core *core);
 void log_expire(struct sync_core *core);
 void log_retire(struct sync_core *core);
 void log_revive(struct sync_core *core, const struct peer *p);

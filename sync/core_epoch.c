@@ -188,10 +188,8 @@ size_t epoch_tell(struct sync_core *core, struct codec_epoch *out)
 /* ---- two processes on one slot ---- */
 
 /* A member hears another process of our slot. Not the one before us, of which the last was heard
- * before we began: the other lives. But one who stood still hears at once, and late, what had
- * waited for it; so the other must be heard on for a while. Of two the one with the lower
- * epoch stops (0: none granted); of equals the one with the lower incarnation, so that both agree.
- */
+ * before we began: the other lives. Of two the one with the lower epoch stops (0: none granted);
+ * of equals the one with the lower incarnation, so that both agree. */
 void epoch_rival(struct sync_core *core, const struct codec_heard *h)
 {
     uint64_t heard_us, age_us = ms_us(h->age_ms);
@@ -203,14 +201,6 @@ void epoch_rival(struct sync_core *core, const struct codec_heard *h)
         return; /* what waited while we stood still is older than it says */
     heard_us = core->now.mono_us - age_us;
     if (heard_us < core->started_us + ms_us(core->config.dead_ms) + ms_us(RIVAL_SLACK_MS))
-        return;
-    if (!id128_equal(&core->rival, &h->incarnation) ||
-        heard_us > core->rival_last_us + ms_us(core->config.dead_ms)) {
-        core->rival = h->incarnation;
-        core->rival_us = heard_us;
-    }
-    core->rival_last_us = heard_us;
-    if (heard_us < core->rival_us + ms_us(core->config.dead_ms) / 2)
         return;
     if (core->epoch > h->epoch ||
         (core->epoch == h->epoch && memcmp(core->incarnation.b, h->incarnation.b, ID_BYTES) > 0))

@@ -144,6 +144,14 @@ void peers_tell(struct sync_core *core)
 
 /* ---- belief ---- */
 
+/* What waited while we stood still may be older than it seems: nothing that others should hear. */
+static void note_heard(struct sync_core *core, struct peer *p)
+{
+    p->heard_us = p->heard_any_us = core->now.mono_us;
+    if (!core->stalled_us)
+        p->told_us = core->now.mono_us;
+}
+
 static struct retired *find_retired(struct peer *p, const struct id128 *incarnation)
 {
     for (size_t i = 0; i < p->n_retired; i++)
@@ -171,24 +179,6 @@ bool peer_has_candidate(const struct sync_core *core, const struct peer *p)
         if (since_us(core, p->candidates[i].heard_us) < 4 * ms_us(core->config.dead_ms))
             return true;
     return false;
-}
-
-/* A retired one sends again, beyond what we had of it: it lives, though another is believed. */
-static enum frame_refusal note_rival(struct sync_core *core, struct retired *r, struct slice bytes,
-                                     const struct frame_header *h)
-{
-    enum frame_refusal why;
-    size_t n = 0;
-
-    if (h->number <= r->highest || h->channel != FRAME_PUB)
-        return REFUSED_RETIRED;
-    why = frame_open(core->box, bytes, h, NULL, core->plain_in, &n);
-    wipe(core->plain_in, n);
-    if (why != FRAME_TAKEN)
-        return why;
-    r->highest = h->number;
-    r->heard_us = core->now.mono_us;
-    return REFUSED_RETIRED;
 }
 
 /* The highest number heard of it: this frame's, or that of one which overtook it. */
@@ -242,7 +232,7 @@ static void retire(struct peer *p)
         p->n_retired++;
     memmove(p->retired + 1, p->retired, (p->n_retired - 1) * sizeof *p->retired);
     p->retired[0] = (struct retired){p->incarnation, peer_highest(p),
-                                     p->announced && p->says.state == MEMBER_DEAD ? 0 : p->heard_us,
+                                     p->announced && p->says.state == MEMBER_DEAD ? 0 : p->told_us,
                                      p->announced ? p->says.epoch : 0};
 }
 
@@ -263,7 +253,8 @@ static void believe(struct sync_core *core, struct peer *p, const struct frame_h
     log_revive(core, p);
     p->changed_at = frame_box_number(core->box);
     grants_believe(core->grants, p->slot, &p->incarnation);
-    p->heard_us = p->heard_any_us = core->now.mono_us;
+    p->told_us = 0;
+    note_heard(core, p);
     p->n_candidates = 0;
     memset(p->windows, 0, sizeof p->windows);
     for (size_t i = 0; seen && i < sizeof p->windows / sizeof *p->windows; i++)
@@ -306,6 +297,31 @@ static void note_foreign_key(struct sync_core *core, const struct frame_header *
         return;
     p->foreign_key_id = h->key_id;
     p->foreign_us = core->now.mono_us;
+}
+
+/* A retired one sends again, beyond what we had of it, and has heard us since another is believed:
+ * it lives, too. (What was recorded before, or comes late, shows nothing.) */
+static enum frame_refusal note_rival(struct sync_core *core, const struct peer *p,
+                                     struct retired *r, struct slice bytes,
+                                     const struct frame_header *h)
+{
+    struct codec_message m = {0};
+    enum frame_refusal why;
+    size_t n = 0;
+    int rc;
+
+    if (h->number <= r->highest || h->channel != FRAME_PUB)
+        return REFUSED_RETIRED;
+    why = frame_open(core->box, bytes, h, NULL, core->plain_in, &n);
+    if (why != FRAME_TAKEN)
+        return why;
+    rc = codec_decode((struct slice){core->plain_in, n}, &m);
+    wipe(core->plain_in, n);
+    r->highest = h->number;
+    if (rc == ERR_OK && proves_life(core, p, &m) && !core->stalled_us)
+        r->heard_us = core->now.mono_us;
+    codec_message_free(&m);
+    return REFUSED_RETIRED;
 }
 
 /* Counted, and told now and then: a wrong key or member list shows here. Whoever has just
@@ -360,7 +376,7 @@ static enum frame_refusal take(struct sync_core *core, struct slice bytes,
         return REFUSED_SENDER;
     retired = find_retired(p, &h->incarnation);
     if (retired && (h->number <= retired->highest || is_recent(core, p->heard_us)))
-        return note_rival(core, retired, bytes, h);
+        return note_rival(core, p, retired, bytes, h);
     why = frame_open(core->box, bytes, h, reply_to, core->plain_in, &n);
     if (why != FRAME_TAKEN)
         return why;
@@ -370,7 +386,7 @@ static enum frame_refusal take(struct sync_core *core, struct slice bytes,
     rc = why == FRAME_TAKEN ? codec_decode((struct slice){core->plain_in, n}, m) : ERR_AUTH;
     wipe(core->plain_in, n);
     if (why == FRAME_TAKEN && rc == ERR_UNSUPPORTED && believed_as(p, &h->incarnation))
-        p->heard_us = p->heard_any_us = core->now.mono_us; /* newer than us, but alive */
+        note_heard(core, p); /* newer than us, but alive */
     if (why == FRAME_TAKEN && rc != ERR_OK)
         why = rc == ERR_UNSUPPORTED ? REFUSED_KIND : REFUSED_PAYLOAD;
     if (why != FRAME_TAKEN)
@@ -388,7 +404,7 @@ static enum frame_refusal take(struct sync_core *core, struct slice bytes,
             return REFUSED_UNPROVEN;
         }
     }
-    p->heard_us = p->heard_any_us = core->now.mono_us;
+    note_heard(core, p);
     p->key_id = h->key_id;
     core->stats.frames_in++;
     *from = p;
@@ -651,7 +667,7 @@ static size_t heard_by_us(struct sync_core *core)
         const struct peer *p = &core->peers[i];
         if (p->believed)
             core->heard[n++] = (struct codec_heard){.incarnation = p->incarnation,
-                                                    .age_ms = age_ms_of(core, p->heard_us),
+                                                    .age_ms = age_ms_of(core, p->told_us),
                                                     .slot = p->slot,
                                                     .believed = true,
                                                     .number = peer_highest(p),

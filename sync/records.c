@@ -205,7 +205,7 @@ struct origin *table_origin_find(const struct table *t, const struct id128 *id)
 
 static const struct past *past_find(const struct table *t, const struct id128 *id)
 {
-    for (size_t i = 0; i < PAST_MAX; i++)
+    for (size_t i = 0; i < PAST_MAX && i < t->next_past; i++)
         if (t->past[i].seq && id128_equal(&t->past[i].id, id))
             return &t->past[i];
     return NULL;
