@@ -249,6 +249,7 @@ Pb__Record *record_to_pb(struct arena *a, const struct record *r, bool with_posi
         pb->origin = pb_bytes(r->origin.b, ID_BYTES);
         pb->origin_slot = r->origin_slot;
         pb->seq = r->seq;
+        pb->derived = r->derived;
     }
     switch (r->kind) {
     case RECORD_IKE:
@@ -395,6 +396,7 @@ int record_from_pb(const Pb__Record *pb, bool with_position, struct record **out
             goto fail;
         r->origin_slot = (uint16_t)pb->origin_slot;
         r->seq = pb->seq;
+        r->derived = pb->derived;
     }
     if (!body_from_pb(pb, r))
         goto fail;

@@ -131,6 +131,7 @@ struct record {
     struct id128 origin;
     uint16_t origin_slot;
     uint64_t seq;
+    bool derived; /* a tombstone that follows from others; its position is its live form's */
     union {
         struct ike_record ike;
         struct child_record child;

@@ -105,6 +105,7 @@ void sync_free(struct sync_core *core)
     grants_free(core->grants);
     pull_free(core);
     barrier_free(core);
+    free(core->derived);
     table_free(core->table);
     frame_box_free(core->box);
     free(core);

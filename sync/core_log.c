@@ -50,6 +50,13 @@ static bool is_orphan(const struct sync_core *core, const struct record *r)
     return child && record_state(child->held->r) == SA_DELETED;
 }
 
+/* Without memory the deleter's word must do. */
+static void note_derived(struct sync_core *core, uint32_t spi_in)
+{
+    if (array_room(&core->derived, core->n_derived, &core->cap_derived, sizeof *core->derived))
+        core->derived[core->n_derived++] = (struct derived){spi_in, core->now.mono_us};
+}
+
 /* Puts a record into the table and tells node and journal. Takes r; NULL: no memory. */
 static struct entry *install(struct sync_core *core, struct record *r, bool journal)
 {
@@ -62,6 +69,8 @@ static struct entry *install(struct sync_core *core, struct record *r, bool jour
     }
     if (e->held->r->kind == RECORD_CHILD)
         settle_endpoint(core, e);
+    if (e->held->r->derived)
+        note_derived(core, e->held->r->child.spi_in);
     out_record(core, e->held);
     if (journal)
         out_journal(core, e->held->r);
@@ -103,6 +112,7 @@ static struct entry *originate(struct sync_core *core, struct record *r, bool gr
     r->origin = core->incarnation;
     r->origin_slot = core->config.slot;
     r->seq = core->self->seq + 1;
+    r->derived = false;
     e = install(core, r, true);
     if (!e)
         return NULL;
@@ -128,20 +138,19 @@ static void delete_children(struct sync_core *core, struct entry *changed, bool 
         if (!tombstone)
             return;
         tombstone->child.state = SA_DELETED;
+        tombstone->derived = !own;
         record_normalise(tombstone);
         if (own ? !originate(core, tombstone, false) : !install(core, tombstone, true))
             return;
     }
 }
 
-/* A Child SA's tombstone may have been derived from its lineage's end, under the log position of
- * the live SA: who has pulled that position already would never get the tombstone. One that was
- * published takes its place. */
-static bool was_derived(const struct entry *ours, const struct record *theirs)
+/* A Child SA's tombstone that was derived stands under the log position of the live SA: who has
+ * pulled that position already would never get it. One that was published takes its place, never
+ * the other way round. */
+static bool is_made_good(const struct entry *ours, const struct record *theirs)
 {
-    return theirs->kind == RECORD_CHILD && record_state(theirs) == SA_DELETED &&
-           (ours->held->r->seq != theirs->seq ||
-            !id128_equal(&ours->held->r->origin, &theirs->origin));
+    return ours->held->r->derived && !theirs->derived;
 }
 
 static bool is_beyond_vector(const struct sync_core *core, const struct entry *e)
@@ -178,7 +187,7 @@ static void join_in(struct sync_core *core, struct record *theirs, bool own, boo
         record_free(theirs);
         return;
     }
-    if (result == JOIN_SAME && e && !own && was_derived(e, theirs)) {
+    if (result == JOIN_SAME && e && !own && is_made_good(e, theirs)) {
         (void)install(core, theirs, true);
         return;
     }
@@ -369,6 +378,27 @@ void log_publish_strays(struct sync_core *core)
         if (o != core->self && o->last && o->last->held->r->seq > o->seq && !maker_lives(core, o))
             left -= publish_strays(core, o, left);
     }
+}
+
+/* A child that the deleter of its lineage did not know is deleted wherever the end of the lineage
+ * is known; and once that tombstone expired, nowhere else. So what stays derived is published. */
+void log_publish_derived(struct sync_core *core)
+{
+    size_t n = 0;
+
+    for (; n < core->n_derived && n < STRAYS_AT_ONCE; n++) {
+        const struct derived *d = &core->derived[n];
+        struct entry *e;
+        if (since_us(core, d->since_us) < ms_us(DERIVED_KEEP_MS))
+            break;
+        e = table_find(core->table, RECORD_CHILD, d->spi_in);
+        if (e && e->held->r->derived && e->expires_ms > core->now.wall_ms)
+            show(core, e);
+    }
+    if (n == 0)
+        return;
+    core->n_derived -= n;
+    memmove(core->derived, core->derived + n, core->n_derived * sizeof *core->derived);
 }
 
 /* ---- the journal's ---- */

@@ -402,6 +402,7 @@ void synced_step(struct sync_core *core)
         core->lacking_since_us = 0;
         if (!MUTANT(STRAYS))
             log_publish_strays(core);
+        log_publish_derived(core);
         return;
     }
     if (!core->synced)

@@ -87,6 +87,7 @@ static int content_compare(const struct record *a, const struct record *b, int *
     ca.origin = cb.origin = (struct id128){0};
     ca.origin_slot = cb.origin_slot = 0;
     ca.seq = cb.seq = 0;
+    ca.derived = cb.derived = false;
     ca.unknown = cb.unknown = (struct blob){0};
     room_a = codec_record_size(&ca);
     room_b = codec_record_size(&cb);

@@ -205,6 +205,41 @@ Test(sync_repair, a_barrier_waits_for_what_came_from_another_log)
     cluster_free(c);
 }
 
+/* 3 has the child that 2 made in a part of its own; 1 ends the lineage without knowing it. 2
+ * derives the child's end, and says so to 3, which sleeps through it all, when the lineage's end is
+ * long expired: nothing else tells 3. */
+Test(sync_repair, what_follows_from_an_end_outlives_that_end)
+{
+    struct cluster *c = cluster_new(3);
+    struct record *ike = sample_ike(0xabc, 5), *end = sample_ike(0xabc, 5);
+    struct record *child = sample_child(0x400100, 5);
+
+    ike->ike.not_after_ms = end->ike.not_after_ms = SAMPLE_NOW_MS + 4000;
+    end->ike.state = SA_DELETED;
+    end->ike.lineage_over = true;
+    end->ike.revision = ike->ike.revision + 1;
+    start_all(c);
+    settle(c);
+    put(c, 1, 0, ike, NULL, NULL);
+    run(c, 50);
+    at(c, 1)->cut_from[2] = at(c, 1)->cut_from[3] = true;
+    put(c, 2, 0, child, NULL, NULL);
+    run(c, 50);
+    kill_node(c, 3);
+    put(c, 1, 0, end, NULL, NULL);
+    run(c, 50);
+    at(c, 1)->cut_from[2] = at(c, 1)->cut_from[3] = false;
+    run(c, 2500);
+    cr_assert_eq(sync_find_child(at(c, 2)->core, 0x400100)->child.state, SA_DELETED);
+    run(c, 2500); /* past the end of the IKE SA */
+    start(c, 3);
+    settle(c);
+    run(c, 500);
+    cr_assert_eq(sync_find_child(at(c, 3)->core, 0x400100)->child.state, SA_DELETED);
+    cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
 /* 2 alone has B, and not what 1 numbered before it; then 1 dies. 3 gets B all the same, and A when
  * 1 returns: from its journal. */
 Test(sync_repair, what_a_dead_member_told_one_alone_reaches_all)
