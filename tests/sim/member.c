@@ -216,7 +216,7 @@ void member_stop(struct sim *s, struct member *m)
 
 void member_pause(struct sim *s, struct member *m, uint32_t ms)
 {
-    if (!m->core)
+    if (!member_runs(s, m))
         return;
     sim_note(s, "%d: paused for %u ms", m->index, ms);
     m->paused_until_us = s->now.mono_us + ms * 1000ULL;
