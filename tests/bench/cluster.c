@@ -85,16 +85,26 @@ void cluster_order(const struct bench_cluster *c, uint16_t slot, enum order_kind
         die("a member is gone");
 }
 
-bool cluster_wait_ready(const struct bench_cluster *c, uint16_t slot, unsigned seconds)
+static bool wait_true(const _Atomic bool *flag, unsigned seconds)
 {
     uint64_t until = bench_now_ns() + seconds * UINT64_C(1000000000);
 
-    while (!c->shared->members[slot - 1].ready)
+    while (!*flag)
         if (bench_now_ns() > until)
             return false;
         else
             bench_sleep_us(2000);
     return true;
+}
+
+bool cluster_wait_synced(const struct bench_cluster *c, uint16_t slot, unsigned seconds)
+{
+    return wait_true(&c->shared->members[slot - 1].synced, seconds);
+}
+
+bool cluster_wait_ready(const struct bench_cluster *c, uint16_t slot, unsigned seconds)
+{
+    return wait_true(&c->shared->members[slot - 1].ready, seconds);
 }
 
 void cluster_kill(struct bench_cluster *c, uint16_t slot)

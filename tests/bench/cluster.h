@@ -30,7 +30,7 @@ struct order {
 /* Times in nanoseconds of the monotonic clock; 0: not yet. Index 0 is slot 1. */
 struct bench_member {
     _Atomic pid_t pid;
-    _Atomic bool ready; /* synced, with an epoch */
+    _Atomic bool synced, ready; /* ready: synced, with an epoch */
     _Atomic uint64_t ready_ns, cpu_ns, child_sas, frames_in, bytes_in, pull_bytes_in;
     _Atomic uint64_t bulk_done; /* pairs whose barrier opened */
     _Atomic uint64_t barrier_timeouts;
@@ -63,7 +63,8 @@ void cluster_open(struct bench_cluster *c);
 void cluster_start(struct bench_cluster *c, uint16_t slot);
 void cluster_order(const struct bench_cluster *c, uint16_t slot, enum order_kind kind,
                    uint32_t number);
-/* False when it takes longer. */
+/* False when it takes longer. Without some of the others nobody gets an epoch: synced is all. */
+bool cluster_wait_synced(const struct bench_cluster *c, uint16_t slot, unsigned seconds);
 bool cluster_wait_ready(const struct bench_cluster *c, uint16_t slot, unsigned seconds);
 void cluster_kill(struct bench_cluster *c, uint16_t slot);
 void cluster_close(struct bench_cluster *c);

@@ -229,6 +229,7 @@ static void report(struct member *m)
     m->self->cpu_ns = (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
     if (sync_member(m->core, m->slot, &own))
         m->self->child_sas = own.child_sas;
+    m->self->synced = sync_is_synced(m->core);
     if (!m->self->ready && m->epoch && sync_is_synced(m->core)) {
         m->self->ready_ns = bench_now_ns();
         m->self->ready = true;

@@ -434,8 +434,8 @@ static void part_join(struct options *o, uint32_t pairs)
     cluster_open(&c);
     cluster_start(&c, 1);
     cluster_start(&c, 2);
-    if (!cluster_wait_ready(&c, 1, 120) || !cluster_wait_ready(&c, 2, 120))
-        die("a member did not become ready");
+    if (!cluster_wait_synced(&c, 1, 120) || !cluster_wait_synced(&c, 2, 120))
+        die("a member did not become synced");
     bench_sleep_us(200000);
     took = start_one(&c, 3);
     m = &c.shared->members[2];
@@ -446,7 +446,7 @@ static void part_join(struct options *o, uint32_t pairs)
            (unsigned long long)m->child_sas, pairs);
     bench_sleep_us(1000000); /* its journal catches up */
     cluster_kill(&c, 1);
-    bench_sleep_us(100000);
+    bench_sleep_us(2500000); /* until the others take it for dead: they grant no epoch before */
     took = start_one(&c, 1);
     bench_sleep_us(50000);
     m = &c.shared->members[0];
