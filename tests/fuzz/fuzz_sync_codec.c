@@ -43,6 +43,19 @@ static void check_record(struct slice bytes)
     record_free(back);
 }
 
+static bool has_unreadable(const struct codec_message *m)
+{
+    struct record *const *r = m->kind == CODEC_UPDATE       ? m->update.records
+                              : m->kind == CODEC_PULL_REPLY ? m->pull_reply.records
+                                                            : NULL;
+    size_t n = m->kind == CODEC_UPDATE ? m->update.n_records : r ? m->pull_reply.n_records : 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (!r[i])
+            return true;
+    return false;
+}
+
 static void check_message(struct slice bytes)
 {
     struct codec_message m, back;
@@ -51,6 +64,10 @@ static void check_message(struct slice bytes)
 
     if (codec_decode(bytes, &m) != ERR_OK) {
         MUST(m.kind == 0);
+        return;
+    }
+    if (has_unreadable(&m)) { /* of a newer version: read past, never written */
+        codec_message_free(&m);
         return;
     }
     rc = codec_encode(&m, first, ROOM, &n);
