@@ -19,6 +19,7 @@ enum {
     SMALL = 4 * STEP,
     RUN_BYTES = 128 * 1024, /* the largest size, too */
     CLASSES = 40,
+    LARGEST_BYTES = 1 << 30, /* no secret is larger: a size beyond it is a mistake */
 };
 
 int secret_set(struct secret *s, const void *bytes, size_t n)
@@ -225,7 +226,7 @@ void *secret_malloc(size_t n)
     size_t bytes = n + sizeof(struct sized);
     struct sized *s;
 
-    if (n > SIZE_MAX / 2)
+    if (n > LARGEST_BYTES)
         return NULL;
     s = bytes <= RUN_BYTES ? secret_alloc(bytes) : alloc_large(bytes);
     if (!s)

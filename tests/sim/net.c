@@ -30,7 +30,8 @@ static void mix_frame(struct sim *s, struct slice bytes)
 {
     size_t n = bytes.n < 16 ? bytes.n : 16;
 
-    mix_in(s, bytes.p + bytes.n - n, n);
+    if (n)
+        mix_in(s, bytes.p + bytes.n - n, n);
 }
 
 static uint64_t arrival(struct sim *s, struct link *l, bool in_order)
