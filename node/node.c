@@ -609,10 +609,11 @@ static void read_test_hooks(struct node *node)
     node->iv_max = UINT32_MAX;
 #ifdef ANYSA_TEST_HOOKS
     const char *no_install = getenv("ANYSA_TEST_NO_INSTALL");
-    const char *iv_max = getenv("ANYSA_TEST_IV_MAX");
+    const char *iv_max_text = getenv("ANYSA_TEST_IV_MAX");
+    unsigned long iv_max = iv_max_text ? strtoul(iv_max_text, NULL, 10) : 0;
 
-    if (iv_max && atoi(iv_max) > 0) {
-        node->iv_max = (uint32_t)atoi(iv_max);
+    if (iv_max > 0 && iv_max < UINT32_MAX) {
+        node->iv_max = (uint32_t)iv_max;
         log_warn("node", "test hook: an epoch lasts for %u IVs", node->iv_max);
     }
 

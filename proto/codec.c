@@ -122,7 +122,6 @@ static ProtobufCMessage *update_to_pb(struct arena *a, const struct codec_update
 static int update_from_pb(const Pb__Update *pb, struct codec_update *m)
 {
     size_t total = 0;
-    int rc = ERR_OK;
 
     for (size_t i = 0; i < pb->n_groups; i++) {
         if (pb->groups[i]->n_records == 0 || pb->groups[i]->n_records > CODEC_GROUP_MAX)
@@ -142,7 +141,7 @@ static int update_from_pb(const Pb__Update *pb, struct codec_update *m)
         m->group_sizes[m->n_groups++] = (uint32_t)g->n_records;
         for (size_t k = 0; k < g->n_records; k++) {
             struct record **r = &m->records[m->n_records];
-            rc = record_from_pb(g->records[k], false, r);
+            int rc = record_from_pb(g->records[k], false, r);
             if (rc != ERR_OK && rc != ERR_UNSUPPORTED)
                 return rc;
             if (*r) {
@@ -150,7 +149,6 @@ static int update_from_pb(const Pb__Update *pb, struct codec_update *m)
                 (*r)->seq = m->first_seq + m->n_records;
             }
             m->n_records++;
-            rc = ERR_OK;
         }
     }
     return ERR_OK;

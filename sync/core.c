@@ -153,7 +153,9 @@ static void journaled(struct sync_core *core, const struct sync_event *ev)
 {
     if (ev->failed != core->journal_failed) {
         if (ev->failed)
-            log_error("sync", "the journal refuses to write: answers will wait for their time-out");
+            log_error("sync", "the journal refuses to write: an answer waits for its time-out and "
+                              "for a peer that "
+                              "has its records");
         else
             log_info("sync", "the journal writes again");
         core->journal_failed = ev->failed;

@@ -31,7 +31,7 @@ enum {
     MISSES_MAX = 64,
     SNAPSHOT_IDLE_MS = 5000,
     SNAPSHOT_LIFE_MS = 600000, /* in use or not: it holds the forms of its time */
-    BARRIERS_MAX = 65536,      /* answers held back; one more leaves as if its time were over */
+    BARRIERS_MAX = 65536,      /* answers held back; one more, and the oldest's time is over */
     ORIGIN_KEEP_MS = SYNC_ORIGIN_KEEP_MS, /* a log without records: longer than clocks differ */
     RETIRE_EVERY_MS = ORIGIN_KEEP_MS / 60,
     SNAPSHOTS_MAX = 4,

@@ -123,11 +123,29 @@ static bool finish(struct sync_core *core, const struct barrier *b, bool timed_o
     return true;
 }
 
-/* One too many: the oldest's time is over. What may be another's by now must not leave at all. */
+static bool peer_acked(const struct sync_core *core, uint64_t seq)
+{
+    for (size_t i = 0; i < core->n_peers; i++)
+        if (peer_live(core, &core->peers[i]) && core->peers[i].acked >= seq)
+            return true;
+    return false;
+}
+
+/* A time-out excuses peers that lag, and a slow disk of ours never: an answer whose records are on
+ * no disk at all could be lost with every node. Only while our disk refuses or hangs does a peer
+ * that has the records stand in for it. */
+static bool excused(const struct sync_core *core, const struct barrier *b)
+{
+    return MUTANT(OWN_DISK) || b->ticket <= core->journaled ||
+           (core->journal_failed && peer_acked(core, b->seq));
+}
+
+/* One too many: the oldest's time is over. What may be another's by now, or is on no disk, must not
+ * leave at all. */
 static void make_room(struct sync_core *core)
 {
     struct barrier *oldest = &core->barriers[0];
-    bool lost = core->stalled_us || overtaken(core, oldest);
+    bool lost = core->stalled_us || overtaken(core, oldest) || !excused(core, oldest);
 
     if (!finish(core, oldest, !lost, lost))
         return;
@@ -162,7 +180,7 @@ static bool judge(struct sync_core *core, const struct barrier *b, uint64_t all_
         return finish(core, b, false, true);
     if ((MUTANT(FSYNC) || b->ticket <= core->journaled) && (MUTANT(ACKS) || b->seq <= all_acked))
         return finish(core, b, false, false);
-    if (since_us(core, b->started_us) >= ms_us(core->config.barrier_timeout_ms))
+    if (since_us(core, b->started_us) >= ms_us(core->config.barrier_timeout_ms) && excused(core, b))
         return finish(core, b, true, false);
     return false;
 }

@@ -253,7 +253,8 @@ static int check_identity(struct db *db, const struct store_options *o)
                   SCHEMA_VERSION);
         return ERR_INVALID;
     }
-    if (memcmp(r.p, ours.bytes + sizeof ours.bytes - STORE_CLUSTER_BYTES, STORE_CLUSTER_BYTES)) {
+    if (memcmp(r.p, ours.bytes + sizeof ours.bytes - STORE_CLUSTER_BYTES, STORE_CLUSTER_BYTES) !=
+        0) {
         log_error("journal", "%s is of another cluster than %s", o->path, o->cluster);
         return ERR_INVALID;
     }

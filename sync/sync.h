@@ -51,8 +51,8 @@ struct sync_config {
     size_t n_members;
     struct cluster_key keys[CLUSTER_KEYS_MAX]; /* the first seals; all open */
     size_t n_keys;
-    uint32_t dead_ms; /* silence after which a member is dead */
-    uint32_t barrier_timeout_ms;
+    uint32_t dead_ms;            /* silence after which a member is dead */
+    uint32_t barrier_timeout_ms; /* what excuses peers; our own disk only while it refuses */
 };
 
 /* The highest epoch known to have been used by a slot. */
@@ -153,7 +153,7 @@ enum sync_effect_kind {
     SYNC_FX_REQUEST,    /* slot, request, bytes on REQ */
     SYNC_FX_REPLY,      /* request, bytes on REP; n = 0: refused, let the request go */
     SYNC_FX_BARRIER,    /* barrier; timed_out; superseded; laggards: slots that had not acknowledged
-                         * (our own among them when the journal is what lags) */
+                         * (our own among them when the journal refuses) */
     SYNC_FX_FORWARDED,  /* forward: an IKE datagram another node passed to us (borrowed) */
     SYNC_FX_MOVED,      /* moved: another node heard the peer of an SA of ours elsewhere */
     SYNC_FX_ACTIVITY,   /* activity: a question or an answer of another node (borrowed) */
@@ -191,7 +191,8 @@ struct sync_effect {
     uint16_t slot;
     uint64_t barrier;
     bool timed_out;
-    bool superseded;          /* another term or a deletion won: the held response must not leave */
+    bool superseded; /* another term or a deletion won, or no room to wait: the held response must
+                        not leave */
     const uint16_t *laggards; /* borrowed until the next sync_step */
     size_t n_laggards;
     uint64_t barrier_us; /* how long the barrier took */

@@ -320,7 +320,7 @@ void check_answer(struct sim *s, struct member *m, const struct waiting *w,
         sim_fail(s, "I6: member %d answers for IKE SA %d, deleted meanwhile", m->index, w->ike);
     if (fx->timed_out && s->now.mono_us - w->put_us < BARRIER_MS * 1000ULL)
         sim_fail(s, "I1: member %d: a barrier times out early", m->index);
-    for (size_t i = 0; !fx->timed_out && i < w->n_forms; i++)
+    for (size_t i = 0; !m->disk.told_failing && i < w->n_forms; i++)
         if (!form_expired(s, &w->forms[i]) && !on_disk(s, m, &w->forms[i]))
             sim_fail(s, "I1: member %d answers before its disk has %s SA %d", m->index,
                      kind_of(&w->forms[i]), w->forms[i].fact);

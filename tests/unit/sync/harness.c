@@ -237,9 +237,15 @@ static void poll_disk(struct cluster *c, struct node *n)
 
     if (n->disk_held)
         return;
-    ev.ticket = n->store->ops->poll(n->store, &ev.failed);
-    if (ev.ticket)
+    if (n->disk_broken) { /* whatever it holds back meanwhile */
+        ev.failed = n->disk_told_broken = true;
         give(c, n->slot, &ev);
+        return;
+    }
+    ev.ticket = n->store->ops->poll(n->store, &ev.failed);
+    if (ev.ticket || n->disk_told_broken)
+        give(c, n->slot, &ev);
+    n->disk_told_broken = false;
 }
 
 void run(struct cluster *c, unsigned ms)

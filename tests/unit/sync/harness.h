@@ -32,7 +32,7 @@ struct node {
     struct sync_core *core; /* NULL: down */
     struct memory_disk *disk;
     struct store *store;
-    bool disk_held, disk_broken;
+    bool disk_held, disk_broken, disk_told_broken;
     bool paused;                  /* stands still; its mail waits */
     bool deaf_to[NODES_MAX + 1];  /* by slot: PUB frames from it are lost */
     bool cut_from[NODES_MAX + 1]; /* by slot: nothing at all passes, either way */

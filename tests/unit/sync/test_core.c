@@ -69,10 +69,38 @@ Test(sync_core, a_barrier_waits_for_the_own_disk)
 
     at(c, 1)->disk_held = true;
     put(c, 1, 6, sample_ike(0xabd, 6), NULL, NULL);
-    run(c, 260);
+    run(c, 4000);
+    cr_assert_null(barrier_of(at(c, 1), 6), "a slow disk of ours is never excused");
+    at(c, 1)->disk_held = false;
+    run(c, 20);
+    cr_assert_not_null(barrier_of(at(c, 1), 6));
+    cluster_free(c);
+}
+
+/* A disk that refuses: peers that have the records stand in for it, after the time-out. */
+Test(sync_core, a_barrier_excuses_a_disk_that_refuses_if_a_peer_has_the_records)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    at(c, 1)->disk_broken = true;
+    put(c, 1, 6, sample_ike(0xabd, 6), NULL, NULL);
+    run(c, 240);
+    cr_assert_null(barrier_of(at(c, 1), 6));
+    run(c, 20);
     cr_assert(barrier_of(at(c, 1), 6)->timed_out);
     cr_assert_eq(barrier_of(at(c, 1), 6)->n_laggards, 1u);
     cr_assert_eq(barrier_of(at(c, 1), 6)->laggards[0], 1u);
+
+    for (uint16_t from = 2; from <= 3; from++)
+        at(c, from)->deaf_to[1] = at(c, from)->cut_from[1] = true;
+    put(c, 1, 7, sample_ike(0xabe, 6), NULL, NULL);
+    run(c, 4000);
+    cr_assert_null(barrier_of(at(c, 1), 7), "nobody has it");
+    at(c, 1)->disk_broken = false;
+    run(c, 1000);
+    cr_assert_not_null(barrier_of(at(c, 1), 7));
     cluster_free(c);
 }
 
