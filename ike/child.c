@@ -112,6 +112,7 @@ uint16_t child_make(struct ike_engine *e, struct ike_sa *sa, const struct tunnel
     }
     child->spi_in = draw_esp_spi(e);
     child->spi_out = choice->peer_spi;
+    given_up_forget(&sa->rec->ike, child->spi_out);
     child->tunnel_id = ike->tunnel_id;
     child->lineage = ike->lineage;
     child->ike_spi = sa->our_spi;

@@ -171,6 +171,23 @@ static void answer_child(const struct create *c, struct record *child, const str
     group_commit(e, sa);
 }
 
+/* The peer gives up an SA that we do not know; another node may, and bring it later. */
+static void answer_unknown_child(const struct create *c, const struct notify *rekey,
+                                 struct chain *chain)
+{
+    struct reader r = reader_of(rekey->spi.p, rekey->spi.n);
+    uint32_t spi = read_u32(&r);
+    bool noted = rekey->protocol == PROTOCOL_ESP && !r.bad && !r.left &&
+                 given_up_note(&c->sa->rec->ike, spi);
+
+    if (answer_seal(c->e, c->sa, c->rq, chain) != ERR_OK)
+        return;
+    if (noted && group_add(c->e, c->sa->rec) == ERR_OK)
+        group_commit(c->e, c->sa);
+    else
+        answer_send(c->e, c->sa);
+}
+
 static void create_child(struct create *c, struct slice tsi, struct slice tsr)
 {
     struct child_request cr = {.sa = c->offer,
@@ -198,8 +215,7 @@ static void create_child(struct create *c, struct slice tsi, struct slice tsr)
             chain_begin(&chain, c->e->inner, sizeof c->e->inner);
             chain_notify(&chain, PROTOCOL_ESP, rekey.spi, N_CHILD_SA_NOT_FOUND, (struct slice){0});
             act_failure(c->e, &tunnel->t.id, c->rq, "child_sa_not_found: rekey of an unknown SPI");
-            if (answer_seal(c->e, c->sa, c->rq, &chain) == ERR_OK)
-                answer_send(c->e, c->sa);
+            answer_unknown_child(c, &rekey, &chain);
             return;
         }
         if (c->sa->own.kind == OWN_DELETE_CHILD &&

@@ -180,6 +180,8 @@ struct ike_sa *ike_sa_successor(struct ike_engine *e, const struct ike_sa *old)
     rec->peer_id_type = o->peer_id_type;
     (void)blob_set(&rec->peer_id, o->peer_id.p, o->peer_id.n);
     sa->phase = PHASE_ESTABLISHED;
+    memcpy(rec->given_up, o->given_up, sizeof rec->given_up);
+    rec->n_given_up = o->n_given_up;
     rec->fragmentation = o->fragmentation; /* as IKE_SA_INIT agreed (RFC 7383 §2.3) */
     sa->answer_natd = old->answer_natd;
     return sa;
@@ -597,6 +599,20 @@ static void on_job(struct ike_engine *e, struct ike_job *job)
     ike_job_free(job);
 }
 
+/* Another node negotiated a Child SA of a lineage that we speak for: before we took it over, or
+ * while the mesh was split. */
+static void child_arrived(struct ike_engine *e, struct ike_sa *sa, const struct record *r)
+{
+    struct record *copy;
+
+    if (r->child.state != SA_INSTALLED || r->child.origin_slot == e->config.slot ||
+        given_up_arrived(e, sa, r))
+        return;
+    copy = record_clone(r);
+    if (copy && ike_sa_add_child(sa, copy) != ERR_OK)
+        record_free(copy);
+}
+
 /* Another node changed what we hold: a deletion or a higher term ends our part in it. */
 static void on_record(struct ike_engine *e, const struct record *r)
 {
@@ -625,6 +641,8 @@ static void on_record(struct ike_engine *e, const struct record *r)
         mine->rekeyed |= r->child.rekeyed;
         return;
     }
+    if (sa)
+        child_arrived(e, sa, r);
 }
 
 static void look_at(struct ike_engine *e, struct ike_sa *sa)
@@ -643,7 +661,7 @@ static void look_at(struct ike_engine *e, struct ike_sa *sa)
         group_add_deletion(e, sa);
         group_commit(e, NULL);
         ike_sa_forget(e, sa);
-    } else {
+    } else if (!given_up_sweep(e, sa)) {
         own_tick(e, sa);
     }
 }

@@ -83,7 +83,8 @@ static void add_deleted(struct chain *c, uint32_t spi_in, size_t *count_at, unsi
 }
 
 /* DELETE of ESP SAs: ours of each pair go into the answer's DELETE, but for one that we are
- * deleting, too (§1.4.1). Whether any was deleted. */
+ * deleting, too (§1.4.1). Whether the IKE SA's record
+ * changed. */
 static bool delete_children(struct ike_engine *e, struct ike_sa *sa, struct slice body,
                             struct chain *c)
 {
@@ -99,8 +100,10 @@ static bool delete_children(struct ike_engine *e, struct ike_sa *sa, struct slic
         uint32_t spi = read_u32(&r);
         size_t at = find_child_by_peer_spi(sa, spi);
 
-        if (at == sa->n_children)
+        if (at == sa->n_children) {
+            any |= given_up_note(&sa->rec->ike, spi);
             continue;
+        }
         if (!(sa->own.kind == OWN_DELETE_CHILD &&
               sa->own.old_spi == sa->children[at]->child.spi_in))
             add_deleted(c, sa->children[at]->child.spi_in, &count_at, deleted++);

@@ -418,6 +418,14 @@ void informational_request(struct ike_engine *e, struct ike_sa *sa, const struct
 /* A later request proves that the peer has every SA that we made before (window of one). */
 void confirm_children(struct ike_engine *e, struct ike_sa *sa);
 /* Puts the deletion of the SA and all its children into the group. */
+/* given_up.c. Has the peer given this Child SA up? given_up_note: false when that is known already.
+ */
+bool given_up_has(const struct ike_record *ike, uint32_t spi_out);
+bool given_up_note(struct ike_record *ike, uint32_t spi_out);
+void given_up_forget(struct ike_record *ike, uint32_t spi_out); /* the peer uses the SPI anew */
+/* Deletes r, which another node brought, if the peer gave it up; given_up_sweep: one of sa's. */
+bool given_up_arrived(struct ike_engine *e, const struct ike_sa *sa, const struct record *r);
+bool given_up_sweep(struct ike_engine *e, struct ike_sa *sa);
 int group_add_tombstone(struct ike_engine *e, const struct record *r);
 void group_add_deletion(struct ike_engine *e, struct ike_sa *sa);
 void group_add_deleted_child(struct ike_engine *e, struct ike_sa *sa, size_t i);

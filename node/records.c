@@ -124,7 +124,8 @@ static void tell_engine(struct node *node, const struct record *record)
     } else if (record->kind == RECORD_CHILD) {
         spi = 0; /* the engine knows it by its lineage */
         news = child->state == SA_DELETED ? !node->putting_deleted
-                                          : child->confirmed || child->rekeyed;
+                                          : child->confirmed || child->rekeyed ||
+                                                child->origin_slot != node->config->node.slot;
     } else {
         return;
     }

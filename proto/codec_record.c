@@ -182,6 +182,8 @@ static Pb__IkeRecord *ike_to_pb(struct arena *a, const struct ike_record *r)
     pb->peer_id_type = r->peer_id_type;
     pb->fragmentation = r->fragmentation;
     pb->lineage_over = r->lineage_over;
+    pb->n_given_up = r->n_given_up;
+    pb->given_up = (uint32_t *)r->given_up; /* only read */
     pb->peer_id = pb_bytes(r->peer_id.p, r->peer_id.n);
     return pb->suite && pb->local && pb->peer ? pb : NULL;
 }
@@ -286,8 +288,12 @@ static bool ike_from_pb(const Pb__IkeRecord *pb, struct ike_record *r)
     r->term.number = term->number;
     r->term.slot = (uint16_t)term->slot;
     if (pb->state > SA_DELETED || pb->nat > (NAT_LOCAL | NAT_PEER) ||
-        pb->last_request_hash.len != sizeof r->last_request_hash)
+        pb->last_request_hash.len != sizeof r->last_request_hash ||
+        pb->n_given_up > IKE_GIVEN_UP_MAX)
         return false;
+    if (pb->n_given_up)
+        memcpy(r->given_up, pb->given_up, pb->n_given_up * sizeof *r->given_up);
+    r->n_given_up = (uint8_t)pb->n_given_up;
     memcpy(r->last_request_hash, pb->last_request_hash.data, sizeof r->last_request_hash);
     r->spi_i = pb->spi_i;
     r->spi_r = pb->spi_r;

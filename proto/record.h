@@ -62,6 +62,8 @@ void blob_free(struct blob *b);
 
 enum { NAT_LOCAL = 1, NAT_PEER = 2 }; /* flags: who sits behind a NAT */
 
+enum { IKE_GIVEN_UP_MAX = 8 };
+
 struct ike_record { /* key: our SPI, with the sa's side in i_am_initiator */
     uint64_t spi_i, spi_r;
     bool i_am_initiator; /* of this IKE SA (only after a rekey that we began) */
@@ -85,7 +87,11 @@ struct ike_record { /* key: our SPI, with the sa's side in i_am_initiator */
     uint32_t peer_id_type;
     struct blob peer_id;
     bool fragmentation; /* both sides announced RFC 7383 */
-    bool lineage_over;  /* deleted, and all Child SAs of the lineage with it; only rises */
+    /* The peer's SPIs of Child SAs that it gave up while nobody here knew them, the oldest first:
+     * one that turns up later is deleted. */
+    uint32_t given_up[IKE_GIVEN_UP_MAX];
+    uint8_t n_given_up;
+    bool lineage_over; /* deleted, and all Child SAs of the lineage with it; only rises */
 };
 
 struct child_record { /* key: spi_in */

@@ -254,6 +254,13 @@ void bench_moved(struct bench *b, const struct record *child, const struct endpo
     run(b, &event);
 }
 
+void bench_told(struct bench *b, const struct record *r)
+{
+    struct ike_event event = {.kind = IKE_EV_RECORD, .record = r};
+
+    run(b, &event);
+}
+
 void bench_others_say(struct bench *b, uint64_t our_spi, uint64_t answered_us, uint64_t heard_us)
 {
     struct ike_event event = {.kind = IKE_EV_ACTIVITY,

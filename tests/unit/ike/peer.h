@@ -59,6 +59,8 @@ void bench_tick(struct bench *b, uint64_t advance_us);
 void bench_tick_step(struct bench *b, uint64_t advance_us);
 /* Some node heard the peer of this Child SA there. */
 void bench_moved(struct bench *b, const struct record *child, const struct endpoint *peer);
+/* Another node's record came. */
+void bench_told(struct bench *b, const struct record *r);
 /* What the other members know of an IKE SA's peer. */
 void bench_others_say(struct bench *b, uint64_t our_spi, uint64_t answered_us, uint64_t heard_us);
 void bench_commit_held(struct bench *b);

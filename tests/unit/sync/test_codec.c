@@ -40,6 +40,9 @@ Test(codec_record, an_ike_record_comes_back_whole)
     r->ike.i_am_initiator = true;
     r->ike.spi_i = 0x8000000000000001;
     r->ike.next_in = r->ike.next_out = UINT32_MAX;
+    r->ike.given_up[0] = 0xc0ffee;
+    r->ike.given_up[1] = 0xfffffffe;
+    r->ike.n_given_up = 2;
     memset(r->ike.last_request_hash, 7, sizeof r->ike.last_request_hash);
     cr_assert_eq(blob_set(&r->ike.our_request, big, sizeof big), ERR_OK);
     cr_assert_eq(blob_set(&r->ike.our_request_state, big, sizeof big), ERR_OK);
