@@ -13,8 +13,10 @@ struct readiness node_readiness(const struct node *node)
         r.details[r.n] = sync_epoch_obstacle(node->sync);
         r.reasons[r.n++] = "no_epoch";
     }
-    if (node->iv_exhausted)
+    if (node->iv_exhausted) {
+        r.details[r.n] = sync_epoch_obstacle(node->sync);
         r.reasons[r.n++] = "iv_exhausted";
+    }
     if (!node->dp)
         r.reasons[r.n++] = "dataplane_down";
     if (node->draining)

@@ -248,5 +248,5 @@ void epoch_step(struct sync_core *core)
 
 const char *sync_epoch_obstacle(const struct sync_core *core)
 {
-    return core->n_peers && !core->epoch ? grants_obstacle(core->grants) : NULL;
+    return core->n_peers ? grants_obstacle(core->grants) : NULL;
 }

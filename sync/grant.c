@@ -411,7 +411,7 @@ const char *grants_obstacle(const struct grants *g)
         [GRANT_MEMBERS] = "member_lists_differ",
     };
 
-    if (g->epoch)
+    if (g->epoch && !g->want_next)
         return NULL;
     if (g->exhausted)
         return "epochs_exhausted";

@@ -118,7 +118,7 @@ uint32_t grants_epoch(const struct grants *g); /* granted; 0: none */
 bool grants_sure(const struct grants *g, uint16_t *sure_of, size_t *n);
 /* The promise for a slot, 0 none. */
 uint32_t grants_promised(const struct grants *g, uint16_t slot);
-/* Why nothing is granted, for people; NULL: it is, or is under way. */
+/* Why nothing is granted, or no further epoch that is wanted; NULL: it is, or is under way. */
 const char *grants_obstacle(const struct grants *g);
 
 #endif

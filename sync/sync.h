@@ -270,8 +270,9 @@ bool sync_is_synced(const struct sync_core *core);
  * it for dead and its SAs over, so it answers no IKE until it knows what they did meanwhile. */
 bool sync_is_caught_up(const struct sync_core *core, struct now now);
 uint32_t sync_epoch(const struct sync_core *core); /* granted; 0 none yet */
-/* Why no epoch is granted: "epoch_quorum_missing", "epoch_grantors_unsure", "slot_in_use",
- * "member_lists_differ", "epochs_exhausted"; NULL: one is, or the Claim is under way. */
+/* Why no epoch is granted, or not the next one that is wanted: "epoch_quorum_missing",
+ * "epoch_grantors_unsure", "slot_in_use", "member_lists_differ", "epochs_exhausted"; NULL: one is,
+ * or the Claim is under way. */
 const char *sync_epoch_obstacle(const struct sync_core *core);
 struct id128 sync_incarnation(const struct sync_core *core);
 /* Order-free digest over all live (not deleted, not expired) records: SHA2-256 of keys and states.

@@ -225,4 +225,5 @@ capture_start() {
     wait_until 5 grep -q 'listening on' "$STATE/$name.log" || die "tcpdump did not start: see $STATE/$name.log"
 }
 
-capture_stop() { sleep 0.3; end_process "$1" INT; }
+# tcpdump hands over what the kernel has gathered once a second
+capture_stop() { sleep 1.1; end_process "$1" INT; }

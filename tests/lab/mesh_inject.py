@@ -111,7 +111,8 @@ def forgeries(frame):
     for cut in (0, 1, HEADER - 1, HEADER, HEADER + TAG - 1):
         yield "form", frame[:cut]
     yield "form", frame + bytes(FRAME_MAX)
-    yield "form", os.urandom(20)
+    yield "form", b"\x01" + os.urandom(19)
+    yield "version", b"\x02" + os.urandom(19)
     yield "form", changed(frame, CHANNEL, b"\x09")
     yield "version", changed(frame, VERSION, b"\x02")
     yield "version", b"\xff" * len(frame)

@@ -62,7 +62,7 @@ cd "$STATE/cores"
 ulimit -c unlimited
 lab_start
 capture="$STATE/mesh.pcap"
-spawn mesh "$STATE/mesh.log" nsenter --net="$(ns_path mesh)" -- tcpdump -i br0 -n -Z root -w "$capture" tcp
+spawn mesh "$STATE/mesh.log" nsenter --net="$(ns_path mesh)" -- tcpdump -i br0 -n --immediate-mode -Z root -w "$capture" tcp
 wait_until 5 grep -q 'listening on' "$STATE/mesh.log" || fail "tcpdump did not start"
 net_spray on
 net_egress_spray on
