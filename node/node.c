@@ -107,7 +107,7 @@ static void renew_epoch(struct node *node)
 
 void node_stop_at_once(struct node *node)
 {
-    node->muted = node->conflict = true;
+    node->muted = true;
     if (node->dp)
         dp_set_epoch(node->dp, 0);
     uv_stop(&node->loop);
@@ -562,6 +562,7 @@ static int open_all(struct node *node)
         int (*open)(struct node *node);
     } steps[] = {
         {"the event loop", open_loop},
+        {"the machine's generation", node_generation_open},
         {"the keys", derive_keys},
         {"the state directory", open_state_dir},
         {"the replication core", open_sync},
@@ -588,6 +589,7 @@ static int open_all(struct node *node)
 static void close_all(struct node *node)
 {
     http_close(node->http);
+    node_generation_close(node);
     if (node->dp)
         dp_close(node->dp);
     node->dp = NULL;
@@ -635,6 +637,7 @@ int node_run(struct config *config)
     if (!node)
         return 1;
     node->config = config;
+    node->generation_fd = -1;
     node->started_ms = now_read().wall_ms;
     node->last_pending = &node->first_pending;
     read_test_hooks(node);
@@ -654,5 +657,5 @@ int node_run(struct config *config)
         log_info("node", "stopped");
     }
     close_all(node);
-    return err == ERR_OK && !node->conflict ? 0 : 1;
+    return err == ERR_OK && !node->muted ? 0 : 1;
 }

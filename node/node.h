@@ -92,7 +92,9 @@ struct node {
     struct store *store;
     struct transport *transport; /* NULL until it is open */
     struct ike_engine *ike;
-    struct dp *dp; /* NULL until it is up, and after it is down */
+    struct dp *dp;     /* NULL until it is up, and after it is down */
+    int generation_fd; /* generation.c; -1: none */
+    uv_poll_t generation_poll;
     struct http *http;
     struct http_site site;
 
@@ -113,8 +115,8 @@ struct node {
     uint32_t iv_max;       /* where the counters end: 2^32 - 1 but for tests */
     uint32_t epoch_wanted; /* the epoch whose successor was asked for */
     bool iv_exhausted;     /* nothing can be sealed before another epoch is granted */
-    bool muted, conflict;  /* another process has our slot: nothing is encrypted any more */
-    struct own_spis own;   /* made while nothing was granted */
+    bool muted; /* another process may use our IVs: nothing is encrypted any more, exit code 1 */
+    struct own_spis own; /* made while nothing was granted */
 
     struct takeover *takeover;
     struct activity *activity;
@@ -150,8 +152,14 @@ void node_ike(struct node *node, const struct ike_event *event);
 /* At the end of a turn of the loop, and before it sleeps. */
 void node_flush(struct node *node);
 
-/* Another process has our slot and the better claim: encrypts nothing more, ends the loop. */
+/* Another process has our slot and the better claim, or is our copy: encrypts nothing more, ends
+ * the loop. */
 void node_stop_at_once(struct node *node);
+
+/* ---- generation.c: stops at once when the machine was cloned or set back ---- */
+int node_generation_open(struct node *node); /* where the kernel tells nothing, so be it */
+void node_generation_close(struct node *node);
+bool generation_is_new(const char *uevent, size_t n);
 
 /* ---- effects.c, actions.c: one wish of a core each ---- */
 void node_carry_out_effect(struct node *node, const struct sync_effect *fx);

@@ -65,4 +65,30 @@ rights 1
 check "n1: routes after the restart" has_route 1 203.0.113.192/28
 equal "pings after the restart" "20 20" "$(customer_ping 1 20 0.01)"
 check "c1: IKE rekey" router_rekeys 1 ike
+
+# The kernel says that this machine is another one: who may be a copy stops, and its successor works.
+uevent() { # NODE STRING...: as a driver of the kernel would send it
+    local node=$1
+    shift
+    in_ns "n$node" "$PYTHON" - "$@" <<-'SEND'
+	import socket, struct, sys
+	payload = b"\0".join(s.encode() for s in sys.argv[1:]) + b"\0"
+	with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as s:  # NETLINK_KOBJECT_UEVENT
+	    s.bind((0, 0))
+	    s.send(struct.pack("=IHHII", 16 + len(payload), 16, 1, 0, 0) + payload)
+	SEND
+}
+check "a uevent can be sent" uevent 1 change@/devices/a ACTION=change NEW_VMGENID=0
+sleep 0.2
+check "n1: other uevents do nothing" node_ready 1
+epoch=$(node_metric 1 anysa_epoch)
+net_withdraw 1
+check "the kernel's word" uevent 1 change@/devices/a ACTION=change NEW_VMGENID=1
+eventually "n1 stops" 2 stopped_node 1
+check "n1 says why" grep -q 'cloned or set back to a snapshot' <(node_log 1)
+node_start 1
+node_wait_ready 1
+net_announce 1
+check "n1: another epoch" [ "$(node_metric 1 anysa_epoch)" -gt "$epoch" ]
+equal "pings after that" "20 20" "$(customer_ping 1 20 0.01)"
 test_end
