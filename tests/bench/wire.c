@@ -28,6 +28,14 @@ uint64_t wire_now_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
+static uint64_t wall_us(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
 /* Late answers to earlier handshakes may stand in the socket, too. */
 static bool is_answer(struct slice request, const uint8_t *got, size_t n)
 {
@@ -43,7 +51,7 @@ static void exchange(struct bench *b, struct slice bytes)
     struct wire *w = b->wire_ctx;
 
     for (unsigned i = 0; i < w->tries; i++) {
-        uint64_t sent_ns = wire_now_ns();
+        uint64_t sent_ns = wire_now_ns(), sent_us = wall_us();
         ssize_t n;
 
         if (send(w->fd, bytes.p, bytes.n, 0) < 0 && errno != ECONNREFUSED)
@@ -53,6 +61,7 @@ static void exchange(struct bench *b, struct slice bytes)
             if (n < 0 || !is_answer(bytes, w->got, (size_t)n))
                 continue;
             w->took_ns = wire_now_ns() - sent_ns;
+            w->sent_us = sent_us;
             bench_answered(b, (struct slice){w->got, (size_t)n});
             return;
         }

@@ -22,6 +22,7 @@ struct wire {
     struct endpoint gateway, own;
     uint8_t got[IKE_MESSAGE_MAX];
     uint64_t took_ns; /* of the last exchange: from its (last) send to its answer */
+    uint64_t sent_us; /* wall clock of that send */
     unsigned retransmits, tries;
 };
 
