@@ -296,7 +296,7 @@ nodes_again() { # with SED-SCRIPT over their configuration
 
 cookies() {
     case_begin "back with a COOKIE, elsewhere"
-    goes INIT request 1 2
+    goes INIT request 1 2 2 2 # should one be sent again
     goes AUTH request 3
     handshake 2 3
     check "$CASE: n1 asked for it" [ "$(rose 1 anysa_ike_cookies_total)" -ge 1 ]
@@ -305,7 +305,7 @@ cookies() {
 
     C_IKE=aes256gcm16-prfsha256-modp3072-modp2048 customer_config 1
     case_begin "COOKIE here, INVALID_KE_PAYLOAD there, the third one negotiates"
-    goes INIT request 1 2 3
+    goes INIT request 1 2 3 3
     goes AUTH request 1
     handshake 3 1
     equal "$CASE: cookies asked for" "1 0 0" "$(for i in 1 2 3; do rose "$i" anysa_ike_cookies_total; done | paste -sd ' ')"
