@@ -11,7 +11,7 @@
 
 enum { WINDOW_MS = 60000, WINDOW_BYTES = 4, COOKIE_MAC_BYTES = 20, COOKIE_BYTES = 24 };
 
-static int make_cookie(const struct ike_engine *e, const struct request *rq, struct slice nonce_i,
+static int make_cookie(const struct secret *key, const struct request *rq, struct slice nonce_i,
                        uint32_t window, uint8_t out[COOKIE_BYTES])
 {
     uint8_t fixed[WINDOW_BYTES + IKE_SPI_BYTES + 1 + 16], mac[HASH_MAX];
@@ -25,13 +25,13 @@ static int make_cookie(const struct ike_engine *e, const struct request *rq, str
     write_bytes(&w, rq->peer.ip.b, sizeof rq->peer.ip.b);
     parts[0] = (struct slice){fixed, w.n};
     parts[1] = nonce_i;
-    rc = crypto_hmac(HASH_SHA256, secret_slice(&e->config.cookie_key), parts, 2, mac);
+    rc = crypto_hmac(HASH_SHA256, secret_slice(key), parts, 2, mac);
     write_u32(&cookie, window);
     write_bytes(&cookie, mac, COOKIE_MAC_BYTES);
     return rc;
 }
 
-static bool is_good(const struct ike_engine *e, const struct request *rq, struct slice nonce_i,
+static bool is_good(const struct secret *key, const struct request *rq, struct slice nonce_i,
                     struct slice got, uint32_t now_window)
 {
     struct reader r = reader_of(got.p, got.n);
@@ -40,8 +40,18 @@ static bool is_good(const struct ike_engine *e, const struct request *rq, struct
 
     /* Unsigned distance: 0, 1 or -1. */
     return got.n == COOKIE_BYTES && now_window - window + 1 <= 2 &&
-           make_cookie(e, rq, nonce_i, window, want) == ERR_OK &&
+           make_cookie(key, rq, nonce_i, window, want) == ERR_OK &&
            crypto_equal(want, got.p, COOKIE_BYTES);
+}
+
+/* Under either key: nodes do not change to the next one at the same moment. */
+static bool is_any_good(const struct ike_engine *e, const struct request *rq, struct slice nonce_i,
+                        struct slice got, uint32_t now_window)
+{
+    const struct secret *also = &e->config.cookie_also;
+
+    return is_good(&e->config.cookie_key, rq, nonce_i, got, now_window) ||
+           (also->n && is_good(also, rq, nonce_i, got, now_window));
 }
 
 bool cookie_passes(struct ike_engine *e, const struct request *rq, struct slice nonce_i)
@@ -52,9 +62,9 @@ bool cookie_passes(struct ike_engine *e, const struct request *rq, struct slice 
 
     if (e->stats.half_open < e->config.cookie_threshold)
         return true;
-    if (message_find_notify(&rq->m, N_COOKIE, &n) && is_good(e, rq, nonce_i, n.data, window))
+    if (message_find_notify(&rq->m, N_COOKIE, &n) && is_any_good(e, rq, nonce_i, n.data, window))
         return true;
-    if (make_cookie(e, rq, nonce_i, window, cookie) == ERR_OK) {
+    if (make_cookie(&e->config.cookie_key, rq, nonce_i, window, cookie) == ERR_OK) {
         e->stats.cookies++;
         init_refuse(e, rq, N_COOKIE, (struct slice){cookie, sizeof cookie});
     }

@@ -28,6 +28,14 @@ struct ike_engine *ike_new(const struct ike_config *config, const struct rng *rn
     return e;
 }
 
+void ike_set_keys(struct ike_engine *e, const struct secret *spi, const struct secret *cookie,
+                  const struct secret *also)
+{
+    e->config.spi_key = *spi;
+    e->config.cookie_key = *cookie;
+    e->config.cookie_also = *also;
+}
+
 /* ---- actions ---- */
 
 struct ike_action *act_add(struct ike_engine *e, enum ike_action_kind kind)

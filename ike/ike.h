@@ -52,6 +52,7 @@ struct ike_config {
     char id_domain[IKE_DOMAIN_MAX];
     struct secret spi_key;     /* cluster-wide, keys the MAC in our SPIs: 32 octets */
     struct secret cookie_key;  /* cluster-wide, keys our cookies: 32 octets */
+    struct secret cookie_also; /* one that other nodes' cookies may be under; n 0: none */
     uint32_t cookie_threshold; /* half-open SAs from which on a COOKIE is asked for; 0: always */
     uint32_t lifetime_s, child_lifetime_s, max_children;
     uint32_t fragment_size; /* largest datagram to a peer that takes fragments; 0: 1228 octets */
@@ -162,6 +163,11 @@ bool ike_tick_again(const struct ike_engine *engine);
 int ike_restore(struct ike_engine *engine, const struct record *ike,
                 const struct record *const *children, size_t n_children, bool superseded,
                 struct now now);
+
+/* Another cluster key is the first one: new SPIs and cookies are under these from now on, and
+ * cookies under `also` are taken, too (n 0: none). SAs, half-open ones as well, go on. */
+void ike_set_keys(struct ike_engine *engine, const struct secret *spi, const struct secret *cookie,
+                  const struct secret *also);
 
 /* ---- steering: what the node reads of a datagram before it knows whose it is ---- */
 struct ike_peek {

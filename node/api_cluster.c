@@ -1,3 +1,5 @@
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,21 +20,43 @@ bool api_converged(const struct sync_member_info *members, size_t n)
     return true;
 }
 
+static json_t *keys_json(const struct sync_member_info *m)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < m->n_keys; i++) {
+        char check[sizeof "01234567"];
+        snprintf(check, sizeof check, "%08" PRIx32, m->keys[i].check);
+        json_array_append_new(
+            list, json_pack("{s:o, s:s}", "id", json_counter(m->keys[i].id), "check", check));
+    }
+    return list;
+}
+
+static json_t *digest_json(uint64_t digest)
+{
+    char text[sizeof "0123456789abcdef"];
+
+    snprintf(text, sizeof text, "%016" PRIx64, digest);
+    return digest ? json_string(text) : json_null();
+}
+
 json_t *api_member_json(const struct sync_member_info *m)
 {
     char incarnation[ID_TEXT] = "";
 
     if (!id128_is_zero(&m->incarnation)) /* zero: never heard */
         id128_format(&m->incarnation, incarnation);
-    return json_pack("{s:o, s:i, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s?}", "name",
-                     json_text(m->name), "slot", (int)m->slot, "incarnation", incarnation, "state",
-                     member_state_name(m->state), "epoch", (int)m->epoch, "version",
+    return json_pack("{s:o, s:i, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s?, s:o, s:o}",
+                     "name", json_text(m->name), "slot", (int)m->slot, "incarnation", incarnation,
+                     "state", member_state_name(m->state), "epoch", (int)m->epoch, "version",
                      json_text(m->version), "head", json_counter(m->head), "lag_records",
                      json_counter(m->lag_records), "last_seen_ms", json_counter(m->last_seen_ms),
                      "ike_sas", json_counter(m->ike_sas), "child_sas", json_counter(m->child_sas),
                      "key_id",
                      m->key_state == MEMBER_KEY_NONE ? json_null() : json_counter(m->key_id),
-                     "key_state", member_key_name(m->key_state));
+                     "key_state", member_key_name(m->key_state), "accepted_keys", keys_json(m),
+                     "members_digest", digest_json(m->members));
 }
 
 static json_t *totals(const struct node *node, const struct sync_member_info *members, size_t n)

@@ -17,7 +17,21 @@ struct cli {
     const char *token_file; /* NULL: none */
     const char *ca_file;    /* whom to trust on https, PEM; NULL: the system's */
     bool json;              /* for programs */
-    const char *id;         /* --id, NULL when not given */
+    /* options of single verbs; NULL or false when not given */
+    const char *id, *add, *use, *drop, *config, *state_dir;
+    bool force, yes;
+};
+
+/* Which of these a verb takes. */
+enum cli_option {
+    CLI_ID = 1 << 0,        /* --id N */
+    CLI_ADD = 1 << 1,       /* --add FILE */
+    CLI_USE = 1 << 2,       /* --use ID */
+    CLI_DROP = 1 << 3,      /* --drop ID */
+    CLI_FORCE = 1 << 4,     /* --force */
+    CLI_YES = 1 << 5,       /* --yes */
+    CLI_CONFIG = 1 << 6,    /* --config FILE */
+    CLI_STATE_DIR = 1 << 7, /* --state-dir DIR */
 };
 
 struct cli_verb {
@@ -25,7 +39,7 @@ struct cli_verb {
     const char *args; /* as in the usage line; "" for none */
     const char *help; /* one line and, after a newline, more of it */
     int n_args;       /* words after the name, exactly */
-    bool takes_id;    /* --id N */
+    unsigned takes;   /* enum cli_option */
     int (*run)(const struct cli *cli, char *const *args);
 };
 extern const struct cli_verb cli_verbs[];
@@ -45,6 +59,24 @@ int cli_get(const struct cli *cli, const char *path, long *status, json_t **body
 int cli_post(const struct cli *cli, const char *path, json_t **body);
 /* All items of a list, page by page: a new array in *items. */
 int cli_get_list(const struct cli *cli, const char *path, json_t **items);
+
+/* ---- cli_file.c: a file that is edited as a whole ---- */
+
+/* Locked against others that edit it, and read. */
+struct cli_file {
+    char path[4096]; /* where symbolic links lead to */
+    char temp[4120]; /* "" when there is none */
+    int fd;
+    uint8_t *p; /* its bytes and a NUL, secret_alloc(n + 1) */
+    size_t n;
+};
+/* CLI_FINE; or CLI_FAILED, and it is told why. secret: with the permissions of a key file. */
+int cli_file_open(const char *path, size_t max, bool secret, struct cli_file *f);
+/* Writes the new content beside it, with the same owner and mode, and makes it durable. */
+int cli_file_stage(struct cli_file *f, const uint8_t *p, size_t n);
+/* Puts what was staged into its place, durably: whoever reads it sees the old one or the new. */
+int cli_file_commit(struct cli_file *f);
+void cli_file_close(struct cli_file *f); /* what was staged and not committed goes */
 
 /* ---- cli_table.c ---- */
 
@@ -73,6 +105,7 @@ int cli_resume(const struct cli *cli, char *const *args);
 int cli_check(const struct cli *cli, char *const *args);
 int cli_psk_generate(const struct cli *cli, char *const *args);
 int cli_cluster_key_generate(const struct cli *cli, char *const *args);
+int cli_cluster_key_rotate(const struct cli *cli, char *const *args);
 int cli_unsupported(const struct cli *cli, char *const *args);
 
 #endif

@@ -7,35 +7,46 @@ const struct cli_verb cli_verbs[] = {
     {"status", "",
      "the cluster at a glance\nExit code 1 when this node is not ready or the "
      "nodes' SA tables differ.",
-     0, false, cli_status},
-    {"nodes", "", "every node of the cluster, as this one sees it", 0, false, cli_nodes},
-    {"tunnels", "", "the tunnels, whether they are up, and why not", 0, false, cli_tunnels},
-    {"sas", "", "IKE SAs and Child SAs with their traffic on this node", 0, false, cli_sas},
-    {"routes", "", "the routes into the tunnels", 0, false, cli_routes},
-    {"events", "", "SA, node and tunnel events as they happen", 0, false, cli_unsupported},
+     0, 0, cli_status},
+    {"nodes", "", "every node of the cluster, as this one sees it", 0, 0, cli_nodes},
+    {"tunnels", "", "the tunnels, whether they are up, and why not", 0, 0, cli_tunnels},
+    {"sas", "", "IKE SAs and Child SAs with their traffic on this node", 0, 0, cli_sas},
+    {"routes", "", "the routes into the tunnels", 0, 0, cli_routes},
+    {"events", "", "SA, node and tunnel events as they happen", 0, 0, cli_unsupported},
     {"drain", "",
      "take this node out of service\n/readyz turns 503, so that the network sends nothing new "
      "here; "
      "other nodes get\nits IKE SAs. It still carries what comes.",
-     0, false, cli_drain},
-    {"resume", "", "bring this node back into service", 0, false, cli_resume},
+     0, 0, cli_drain},
+    {"resume", "", "bring this node back into service", 0, 0, cli_resume},
     {"check", "FILE",
      "validate a node file and all that it names\nNothing is started. An error "
      "says file, line, column and remedy; exit code 2.",
-     1, false, cli_check},
+     1, 0, cli_check},
     {"psk generate", "",
      "print a new pre-shared key\n32 random bytes in hex, one line: the "
      "content of a psk_file.",
-     0, false, cli_psk_generate},
+     0, 0, cli_psk_generate},
     {"cluster-key generate", "[--id N]",
      "print a new line for the cluster's key_file\n"
      "N is the key's id, 1 unless given. The file's first line sends.",
-     0, true, cli_cluster_key_generate},
-    {"cluster-key rotate", "", "replace the cluster key while the cluster runs", 0, false,
-     cli_unsupported},
-    {"member add", "SLOT ADDRESS", "add a node to the member list", 2, false, cli_unsupported},
-    {"member remove", "SLOT", "remove a node from the member list", 1, false, cli_unsupported},
-    {"purge", "", "drop every SA of the cluster", 0, false, cli_unsupported},
+     0, CLI_ID, cli_cluster_key_generate},
+    {"cluster-key rotate", "FILE (--add LINE-FILE | --use ID | --drop ID)",
+     "replace the cluster key while the cluster runs\n"
+     "Edits one node's key file. Make the new line once, for all nodes:\n"
+     "    anysa cluster-key generate --id 2 > new.key\n"
+     "Then, each step on every node, with a reload (SIGHUP) of each, before the next one:\n"
+     "    anysa cluster-key rotate cluster.key --add new.key   every node accepts it\n"
+     "    anysa cluster-key rotate cluster.key --use 2         every node sends under it\n"
+     "    anysa cluster-key rotate cluster.key --drop 1        no node accepts the old one\n"
+     "--use is refused while a member does not accept that key, --drop while one sends under it, "
+     "and\n"
+     "both while a member is dead or this node does not answer; --force does it all the same.\n"
+     "A step that is done already changes nothing.",
+     1, CLI_ADD | CLI_USE | CLI_DROP | CLI_FORCE, cli_cluster_key_rotate},
+    {"member add", "SLOT ADDRESS", "add a node to the member list", 2, 0, cli_unsupported},
+    {"member remove", "SLOT", "remove a node from the member list", 1, 0, cli_unsupported},
+    {"purge", "", "drop every SA of the cluster", 0, 0, cli_unsupported},
 };
 const size_t cli_verbs_n = sizeof cli_verbs / sizeof cli_verbs[0];
 

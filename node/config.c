@@ -78,12 +78,27 @@ static int take_node(const struct config_source *src, const struct raw_node *raw
     return rc;
 }
 
+static int read_keys(struct config_at place, const char *path,
+                     struct cluster_key keys[CLUSTER_KEYS_MAX], size_t *n)
+{
+    struct config_source src = {.file = path, .err = place.src->err};
+    struct keyfile_error bad;
+    struct file_bytes f;
+    int rc = config_read_file(place, path, KEY_FILE_MAX, true, &f);
+
+    *n = 0;
+    if (rc != ERR_OK)
+        return rc;
+    if (keyfile_parse(f.p, f.n, keys, n, &bad) != ERR_OK)
+        rc = config_fail_line(&src, bad.line, bad.column, "%s", bad.text);
+    file_bytes_free(&f);
+    return rc;
+}
+
 static int take_cluster(const struct config_source *src, const struct raw_cluster *raw,
                         struct config *c)
 {
     struct config_at key_file = at(src, "cluster.key_file");
-    struct keyfile_error bad;
-    struct file_bytes f;
     int rc = config_word(at(src, "cluster.name"), raw->name, name_characters, c->cluster.name,
                          sizeof c->cluster.name);
 
@@ -93,14 +108,7 @@ static int take_cluster(const struct config_source *src, const struct raw_cluste
     if (rc == ERR_OK)
         rc = config_join_path(key_file, c->path, raw->key_file, c->cluster.key_file);
     if (rc == ERR_OK)
-        rc = config_read_file(key_file, c->cluster.key_file, KEY_FILE_MAX, true, &f);
-    if (rc != ERR_OK)
-        return rc;
-    if (keyfile_parse(f.p, f.n, c->cluster.keys, &c->cluster.n_keys, &bad) != ERR_OK) {
-        struct config_source key_src = {.file = c->cluster.key_file, .err = src->err};
-        rc = config_fail_line(&key_src, bad.line, bad.column, "%s", bad.text);
-    }
-    file_bytes_free(&f);
+        rc = read_keys(key_file, c->cluster.key_file, c->cluster.keys, &c->cluster.n_keys);
     return rc;
 }
 
@@ -442,6 +450,15 @@ int config_reload_tunnels(struct config *cfg, struct config_error *err)
     config_tunnels_free(&cfg->tunnels);
     cfg->tunnels = fresh;
     return ERR_OK;
+}
+
+int config_read_keys(const struct config *cfg, struct cluster_key keys[CLUSTER_KEYS_MAX], size_t *n,
+                     struct config_error *err)
+{
+    struct config_source src = {.file = cfg->cluster.key_file, .err = err};
+
+    memset(err, 0, sizeof *err);
+    return read_keys(at(&src, NULL), cfg->cluster.key_file, keys, n);
 }
 
 void config_free(struct config *cfg)

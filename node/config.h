@@ -138,6 +138,10 @@ int config_load(const char *path, struct config **out, struct config_error *err)
 /* Reads the tunnels file and its PSK files again and replaces cfg->tunnels: pointers into the
  * old ones die. On failure (as above) the old ones stay. */
 int config_reload_tunnels(struct config *cfg, struct config_error *err);
+/* Reads the key file again into keys, which the caller wipes; cfg stays as it is. On failure (as
+ * above) *n is 0. */
+int config_read_keys(const struct config *cfg, struct cluster_key keys[CLUSTER_KEYS_MAX], size_t *n,
+                     struct config_error *err);
 void config_free(struct config *cfg); /* wipes; NULL is fine */
 
 /* NULL when the id is unknown. Borrowed from cfg. */

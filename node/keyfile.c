@@ -146,6 +146,125 @@ int keyfile_parse(const uint8_t *text, size_t len, struct cluster_key keys[CLUST
     return rc;
 }
 
+int keyfile_id(const char *text, uint32_t *id)
+{
+    char line[64];
+    int n = snprintf(line, sizeof line, "%s ", text);
+    const uint8_t *p = (const uint8_t *)line;
+    struct keyfile_error err;
+    struct at at = {p, p + n, p, 1};
+
+    if (n < 0 || n >= (int)sizeof line || parse_id(&at, id, &err) != ERR_OK || at.p != at.end)
+        return ERR_CONFIG;
+    return ERR_OK;
+}
+
+/* ---- a rotation ---- */
+
+struct lines { /* those with a key, in the file's order */
+    struct slice line[CLUSTER_KEYS_MAX + 1];
+    struct cluster_key keys[CLUSTER_KEYS_MAX + 1];
+    size_t n;
+};
+
+static void split(const uint8_t *p, size_t len, struct lines *out)
+{
+    const uint8_t *end = p + len;
+    size_t n = 0;
+
+    while (p < end && n < CLUSTER_KEYS_MAX) {
+        const uint8_t *newline = memchr(p, '\n', (size_t)(end - p)),
+                      *stop = newline ? newline : end;
+        if (stop > p)
+            out->line[n++] = (struct slice){p, (size_t)(stop - p)};
+        p = newline ? newline + 1 : end;
+    }
+}
+
+static int refuse(const char **why, const char *text)
+{
+    *why = text;
+    return ERR_CONFIG;
+}
+
+static int add_line(struct lines *l, struct slice line, const char **why)
+{
+    struct cluster_key *fresh = &l->keys[l->n];
+    struct keyfile_error err;
+    size_t n;
+    struct cluster_key both[CLUSTER_KEYS_MAX] = {0};
+    int rc = keyfile_parse(line.p, line.n, both, &n, &err);
+
+    if (rc == ERR_OK && n != 1)
+        rc = ERR_CONFIG;
+    *fresh = both[0];
+    wipe(both, sizeof both);
+    if (rc != ERR_OK)
+        return refuse(why, "the new line is not `ID HEX64`; make one with "
+                           "`anysa cluster-key generate --id N`, once, for all nodes");
+    for (size_t i = 0; i < l->n; i++) {
+        bool same_id = l->keys[i].id == fresh->id;
+        bool same_key = crypto_equal(l->keys[i].key.b, fresh->key.b, CLUSTER_KEY_BYTES);
+        if (same_id && same_key)
+            return ERR_EXISTS;
+        if (same_id)
+            return refuse(why, "its id stands for another key in the file; give the new key an id "
+                               "of its own");
+        if (same_key)
+            return refuse(why, "its key is in the file under another id; make a new one");
+    }
+    if (l->n == CLUSTER_KEYS_MAX)
+        return refuse(why, "two keys are in the file: finish that rotation first (--use, --drop)");
+    l->line[l->n++] = line;
+    return ERR_OK;
+}
+
+static int move_line(struct lines *l, enum keyfile_step step, uint32_t id, const char **why)
+{
+    struct slice first = l->line[0];
+    size_t at = 0;
+
+    while (at < l->n && l->keys[at].id != id)
+        at++;
+    if (step == KEYFILE_USE) {
+        if (at == l->n)
+            return refuse(why, "no key of the file has that id; --add it on all nodes first");
+        if (at == 0)
+            return ERR_EXISTS;
+        l->line[0] = l->line[at];
+        l->line[at] = first;
+        return ERR_OK;
+    }
+    if (at == l->n)
+        return ERR_EXISTS;
+    if (at == 0)
+        return refuse(why, l->n == 1 ? "it is the only key of the file"
+                                     : "it sends; --use the other one on all nodes first");
+    l->n--; /* it was the second of two */
+    return ERR_OK;
+}
+
+int keyfile_rotate(const uint8_t *text, size_t len, enum keyfile_step step, uint32_t id,
+                   struct slice line, uint8_t *out, size_t *n_out, const char **why)
+{
+    struct keyfile_error err = {.text = ""};
+    struct lines l = {0};
+    int rc = keyfile_parse(text, len, l.keys, &l.n, &err);
+
+    *n_out = 0;
+    if (rc != ERR_OK)
+        return refuse(why, err.text);
+    split(text, len, &l);
+    rc = step == KEYFILE_ADD ? add_line(&l, line, why) : move_line(&l, step, id, why);
+    for (size_t i = 0; rc == ERR_OK && i < l.n; i++) {
+        memcpy(out + *n_out, l.line[i].p, l.line[i].n);
+        *n_out += l.line[i].n;
+        out[(*n_out)++] = '\n';
+    }
+    wipe(l.keys, sizeof l.keys);
+    return rc;
+}
+
 void keyfile_line(uint32_t id, const uint8_t key[CLUSTER_KEY_BYTES], char out[KEYFILE_LINE])
 {
     int n = snprintf(out, KEYFILE_LINE, "%" PRIu32 " ", id);

@@ -22,6 +22,20 @@ enum { KEYFILE_LINE = 10 + 1 + 2 * CLUSTER_KEY_BYTES + 2 }; /* with newline and 
 int keyfile_parse(const uint8_t *text, size_t len, struct cluster_key keys[CLUSTER_KEYS_MAX],
                   size_t *n, struct keyfile_error *err);
 
+/* An id as the file has it, number or name: ERR_OK with *id, or ERR_CONFIG. */
+int keyfile_id(const char *text, uint32_t *id);
+
+/* One step of a rotation, on the text of a key file. */
+enum keyfile_step {
+    KEYFILE_ADD,  /* `line` (without newline) comes last: it is accepted */
+    KEYFILE_USE,  /* the key with this id comes first: it sends */
+    KEYFILE_DROP, /* the key with this id, which must not send, goes */
+};
+/* Writes the new text, at most len + line.n + 2 bytes. ERR_EXISTS: nothing is to be done; or
+ * ERR_CONFIG: with *why, static. Bytes in `out` are key bytes: wipe it. */
+int keyfile_rotate(const uint8_t *text, size_t len, enum keyfile_step step, uint32_t id,
+                   struct slice line, uint8_t *out, size_t *n_out, const char **why);
+
 /* A line of the file, with its newline. `out` holds key bytes: wipe it. */
 void keyfile_line(uint32_t id, const uint8_t key[CLUSTER_KEY_BYTES], char out[KEYFILE_LINE]);
 

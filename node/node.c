@@ -54,9 +54,7 @@
 #include <unistd.h>
 
 #include "node/api.h"
-#include "node/api_text.h"
 #include "node/privileges.h"
-#include "proto/crypto.h"
 #include "proto/err.h"
 #include "proto/log.h"
 #include "proto/wire_ikev2.h"
@@ -203,6 +201,7 @@ static void on_sync_tick(uv_timer_t *timer)
     if (node->dp)
         dp_expire(node->dp, now_read().mono_us);
     renew_epoch(node);
+    node_keys_tick(node);
     node_takeover_tick(node);
     node_update_ready(node);
 }
@@ -234,6 +233,7 @@ static void on_after_sleep(uv_check_t *check)
 static void on_hup(uv_signal_t *handle, int number)
 {
     (void)number;
+    node_keys_reload(handle->data);
     node_reload(handle->data);
 }
 
@@ -314,13 +314,6 @@ static void on_stop(uv_signal_t *handle, int number)
 
 /* ---- the start ---- */
 
-static int derive(const struct secret *cluster_key, const char *info, struct secret *out)
-{
-    out->n = 32;
-    return crypto_hkdf(HASH_SHA256, secret_slice(cluster_key), (struct slice){NULL, 0},
-                       (struct slice){(const uint8_t *)info, strlen(info)}, out->b, out->n);
-}
-
 static int open_sync(struct node *node)
 {
     const struct config *config = node->config;
@@ -379,10 +372,11 @@ static int open_ike(struct node *node)
     struct ike_config c = {
         .slot = config->node.slot,
         .incarnation = sync_incarnation(node->sync),
-        .spi_key = node->spi_key,
+        .spi_key = node->keys.known[0].spi,
         .lifetime_s = config->ike.lifetime_s,
         .child_lifetime_s = config->ike.child_lifetime_s,
-        .cookie_key = node->cookie_key,
+        .cookie_key = node->keys.known[0].cookie,
+        .cookie_also = *keys_cookie_also(&node->keys),
         .cookie_threshold = config->ike.half_open_cookie_threshold,
         .max_children = config->ike.max_children,
         .fragment_size = config->ike.fragment_size - IKE_PACKET_OVERHEAD,
@@ -406,6 +400,7 @@ static int open_ike(struct node *node)
     node->ike = ike_new(&c, &rng_system);
     secret_wipe(&c.spi_key);
     secret_wipe(&c.cookie_key);
+    secret_wipe(&c.cookie_also);
     return node->ike ? ERR_OK : ERR_NOMEM;
 }
 
@@ -537,17 +532,6 @@ static int open_loop(struct node *node)
     return ERR_OK;
 }
 
-static int derive_keys(struct node *node)
-{
-    const struct secret *cluster_key = &node->config->cluster.keys[0].key;
-    int err = derive(cluster_key, "anysa ike spi", &node->spi_key);
-
-    if (err == ERR_OK)
-        err = derive(cluster_key, "anysa ike cookie", &node->cookie_key);
-
-    return err != ERR_OK ? err : fingerprint_key(cluster_key, &node->fingerprint_key);
-}
-
 static int open_state_dir(struct node *node)
 {
     node->state_dir_fd = host_take_state_dir(node->config->node.state_dir);
@@ -561,16 +545,11 @@ static int open_all(struct node *node)
         const char *what;
         int (*open)(struct node *node);
     } steps[] = {
-        {"the event loop", open_loop},
-        {"the machine's generation", node_generation_open},
-        {"the keys", derive_keys},
-        {"the state directory", open_state_dir},
-        {"the replication core", open_sync},
-        {"the journal", recover},
-        {"the IKE engine", open_ike},
-        {"the dataplane", open_dataplane},
-        {"tunnels and routes", open_tunnels},
-        {"the mesh", open_mesh},
+        {"the event loop", open_loop},        {"the machine's generation", node_generation_open},
+        {"the keys", node_keys_open},         {"the state directory", open_state_dir},
+        {"the replication core", open_sync},  {"the journal", recover},
+        {"the IKE engine", open_ike},         {"the dataplane", open_dataplane},
+        {"tunnels and routes", open_tunnels}, {"the mesh", open_mesh},
         {"the HTTP server", open_http},
     };
 
@@ -601,8 +580,7 @@ static void close_all(struct node *node)
     node_takeover_free(node);
     node_contacts_free(node);
     node_free_tunnels(node);
-    secret_wipe(&node->spi_key);
-    secret_wipe(&node->cookie_key);
+    keys_wipe(&node->keys);
     secret_wipe(&node->fingerprint_key);
 }
 

@@ -16,6 +16,7 @@
 #include "node/config.h"
 #include "node/histogram.h"
 #include "node/http.h"
+#include "node/keys.h"
 #include "node/steering.h"
 #include "proto/record.h"
 #include "sync/store.h"
@@ -121,7 +122,8 @@ struct node {
     struct takeover *takeover;
     struct activity *activity;
     struct tunnel_table tunnels;
-    struct secret fingerprint_key, spi_key, cookie_key; /* derived from the first cluster key */
+    struct node_keys keys;         /* keys.c */
+    struct secret fingerprint_key; /* derived from the cluster key that sends */
 
     bool ready, was_ready, draining, stopping, left;
     uint64_t stopping_us;     /* monotonic */
@@ -226,6 +228,11 @@ struct tunnel_state *node_find_tunnel(const struct node *node, const struct id12
 void node_tunnel_failed(struct node *node, const struct id128 *id, const char *reason);
 void node_reload(struct node *node); /* SIGHUP */
 void node_free_tunnels(struct node *node);
+
+/* ---- keys.c ---- */
+int node_keys_open(struct node *node);    /* from the configuration */
+void node_keys_reload(struct node *node); /* SIGHUP: the key file is read again */
+void node_keys_tick(struct node *node);
 
 /* ---- ready.c ---- */
 struct readiness {

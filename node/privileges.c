@@ -82,16 +82,22 @@ int privileges_begin(void)
     return rc;
 }
 
+static void warn_unreadable(const char *path)
+{
+    if (access(path, R_OK) != 0)
+        log_warn("node",
+                 "%s can be read no more now that privileges are given up: a reload will fail; "
+                 "see to it that uid %u may read it",
+                 path, (unsigned)geteuid());
+}
+
 int privileges_end_start(const struct config *config)
 {
     if (thread_keep_capabilities(in_service) != ERR_OK || prctl(PR_SET_DUMPABLE, 0) != 0) {
         log_error("node", "capabilities could not be given up: %s", strerror(errno));
         return ERR_IO;
     }
-    if (access(config->tunnels_file, R_OK) != 0)
-        log_warn("node",
-                 "%s can be read no more now that privileges are given up: a reload will fail; "
-                 "see to it that uid %u may read it",
-                 config->tunnels_file, (unsigned)geteuid());
+    warn_unreadable(config->tunnels_file);
+    warn_unreadable(config->cluster.key_file);
     return ERR_OK;
 }

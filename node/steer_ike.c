@@ -35,7 +35,7 @@ static struct steering decide(const struct node *node, const struct ike_peek *pe
     };
 
     if (!record && !steer_is_init(peek)) {
-        facts.spi_slot = ike_spi_slot(&node->spi_key, peek->spi_i, peek->our_spi);
+        facts.spi_slot = keys_spi_slot(&node->keys, peek->spi_i, peek->our_spi);
         facts.engine_owns = ike_owns(node->ike, peek->our_spi);
     }
     return steer(&facts);

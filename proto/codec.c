@@ -215,6 +215,22 @@ static uint32_t *slots_to_pb(struct arena *a, const uint16_t *slots, size_t n)
     return out;
 }
 
+static Pb__KeyHeld **keys_to_pb(struct arena *a, const struct codec_key *keys, size_t n)
+{
+    Pb__KeyHeld **out = arena_alloc(a, n * sizeof *out);
+
+    for (size_t i = 0; out && i < n; i++) {
+        Pb__KeyHeld *pb = arena_alloc(a, sizeof *pb);
+        if (!pb)
+            return NULL;
+        pb__key_held__init(pb);
+        pb->id = keys[i].id;
+        pb->check = keys[i].check;
+        out[i] = pb;
+    }
+    return out;
+}
+
 static ProtobufCMessage *announce_to_pb(struct arena *a, const struct codec_announce *m)
 {
     Pb__Announce *pb = arena_alloc(a, sizeof *pb);
@@ -240,7 +256,10 @@ static ProtobufCMessage *announce_to_pb(struct arena *a, const struct codec_anno
     pb->sure = m->sure;
     pb->n_sure_of = m->n_sure_of;
     pb->sure_of = slots_to_pb(a, m->sure_of, m->n_sure_of);
-    return pb->applied && pb->heard && pb->epochs && pb->sure_of ? &pb->base : NULL;
+    pb->n_keys = m->n_keys;
+    pb->keys = keys_to_pb(a, m->keys, m->n_keys);
+    pb->members = m->members;
+    return pb->applied && pb->heard && pb->epochs && pb->sure_of && pb->keys ? &pb->base : NULL;
 }
 
 static int heard_from_pb(const Pb__Announce *pb, struct codec_announce *m)
@@ -298,6 +317,14 @@ static int sure_of_from_pb(const Pb__Announce *pb, struct codec_announce *m)
     return ERR_OK;
 }
 
+/* Of more than there is room for, a newer version's, the first ones. */
+static void keys_from_pb(const Pb__Announce *pb, struct codec_announce *m)
+{
+    m->n_keys = pb->n_keys < CODEC_KEYS_MAX ? pb->n_keys : CODEC_KEYS_MAX;
+    for (size_t i = 0; i < m->n_keys; i++)
+        m->keys[i] = (struct codec_key){pb->keys[i]->id, pb->keys[i]->check};
+}
+
 static int announce_from_pb(const Pb__Announce *pb, struct codec_announce *m)
 {
     int rc;
@@ -320,6 +347,8 @@ static int announce_from_pb(const Pb__Announce *pb, struct codec_announce *m)
         rc = sure_of_from_pb(pb, m);
     m->tells_epochs = pb->tells_epochs;
     m->sure = pb->sure;
+    m->members = pb->members;
+    keys_from_pb(pb, m);
     return rc;
 }
 

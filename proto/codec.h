@@ -81,6 +81,11 @@ struct codec_epoch {
     uint32_t epoch;
 };
 
+enum { CODEC_KEYS_MAX = 3 };
+struct codec_key { /* a cluster key, as others may see it */
+    uint32_t id, check;
+};
+
 struct codec_announce {
     uint8_t state; /* 0..CODEC_STATE_MAX, enum member_state */
     uint64_t head;
@@ -98,6 +103,10 @@ struct codec_announce {
     bool sure;
     uint16_t *sure_of; /* slots; where not sure of all */
     size_t n_sure_of;
+    struct codec_key
+        keys[CODEC_KEYS_MAX]; /* that it opens frames under; it seals under the first */
+    size_t n_keys;            /* 0: an older version, which does not tell */
+    uint64_t members;         /* digest of its member list; 0: likewise */
 };
 
 struct codec_claim {

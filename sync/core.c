@@ -352,6 +352,15 @@ const char *member_key_name(enum member_key key)
     return names[key];
 }
 
+int sync_set_keys(struct sync_core *core, const struct cluster_key *keys, size_t n)
+{
+    int rc = frame_box_set_keys(core->box, keys, n);
+
+    if (rc == ERR_OK)
+        core->announce_wanted = true; /* the others want to know which ones we take */
+    return rc;
+}
+
 static void member_key_info(const struct sync_core *core, const struct peer *p,
                             struct sync_member_info *out)
 {
@@ -383,6 +392,19 @@ static void member_info(const struct sync_core *core, const struct peer *p,
     out->ike_sas = p->says.ike_sas;
     out->child_sas = p->says.child_sas;
     memcpy(out->sa_digest, p->says.sa_digest, sizeof out->sa_digest);
+    out->members = p->says.members;
+    out->n_keys = p->says.n_keys;
+    for (size_t i = 0; i < p->says.n_keys; i++)
+        out->keys[i] = (struct sync_key){p->says.keys[i].id, p->says.keys[i].check};
+}
+
+static void own_keys(const struct sync_core *core, struct sync_member_info *out)
+{
+    struct frame_key keys[FRAME_KEYS_MAX];
+
+    out->n_keys = frame_box_keys(core->box, keys);
+    for (size_t i = 0; i < out->n_keys; i++)
+        out->keys[i] = (struct sync_key){keys[i].id, keys[i].check};
 }
 
 static void own_info(const struct sync_core *core, struct sync_member_info *out)
@@ -390,6 +412,8 @@ static void own_info(const struct sync_core *core, struct sync_member_info *out)
     *out = (struct sync_member_info){.slot = core->config.slot, .state = own_state(core)};
     out->key_state = MEMBER_KEY_SAME;
     out->key_id = frame_key_id(core->box);
+    own_keys(core, out);
+    out->members = core->members_digest;
     copy_text(out->name, sizeof out->name, core->config.name);
     copy_text(out->version, sizeof out->version, core->config.version);
     out->incarnation = core->incarnation;

@@ -202,8 +202,9 @@ struct sync_core {
     /* epochs (core_epoch.c) */
     uint32_t epoch; /* granted */
     struct grants *grants;
-    uint32_t epoch_granted; /* by the others, not told yet */
-    bool epoch_sure;        /* as last announced */
+    uint64_t members_digest; /* of the member list */
+    uint32_t epoch_granted;  /* by the others, not told yet */
+    bool epoch_sure;         /* as last announced */
     size_t epoch_n_sure;
     bool conflict; /* another process has our slot, and the better claim to it */
 

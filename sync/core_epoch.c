@@ -100,11 +100,12 @@ static uint64_t members_digest(const struct sync_config *config)
 
 bool epoch_new(struct sync_core *core)
 {
+    const uint64_t digest = core->members_digest = members_digest(&core->config);
     struct grants_config config = {.slot = core->config.slot,
                                    .incarnation = core->incarnation,
                                    .members = core->config.members,
                                    .n_members = core->config.n_members,
-                                   .members_digest = members_digest(&core->config),
+                                   .members_digest = digest,
                                    .ops = &ops,
                                    .ctx = core};
 

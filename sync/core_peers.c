@@ -678,6 +678,16 @@ static size_t heard_by_us(struct sync_core *core)
     return n;
 }
 
+static void announce_keys(const struct sync_core *core, struct codec_announce *a)
+{
+    _Static_assert((int)FRAME_KEYS_MAX == (int)CODEC_KEYS_MAX, "all keys fit an Announce");
+    struct frame_key keys[FRAME_KEYS_MAX];
+
+    a->n_keys = frame_box_keys(core->box, keys);
+    for (size_t i = 0; i < a->n_keys; i++)
+        a->keys[i] = (struct codec_key){keys[i].id, keys[i].check};
+}
+
 void peers_announce(struct sync_core *core)
 {
     struct codec_epoch epochs[SLOT_MAX + 1];
@@ -708,6 +718,8 @@ void peers_announce(struct sync_core *core)
     a->ike_sas = table_counts(core->table)->ike_sas;
     a->child_sas = table_counts(core->table)->child_sas;
     memcpy(a->sa_digest, table_counts(core->table)->digest, sizeof a->sa_digest);
+    a->members = core->members_digest;
+    announce_keys(core, a);
     out_publish(core, FRAME_TO_ALL, &m);
     free(a->applied);
     core->announce_wanted = false;

@@ -7,7 +7,7 @@
 #include "proto/err.h"
 
 enum { OPENERS = 4 /* per slot: two incarnations, two keys */, KEY_BYTES = 32 };
-static const char key_label[] = "anysa mesh frame v1";
+static const char key_label[] = "anysa mesh frame v1", check_label[] = "anysa cluster key check v1";
 
 /* The key schedule of a sender's incarnation, kept once a frame of it was authentic. */
 struct opener {
@@ -18,7 +18,8 @@ struct opener {
 };
 
 struct frame_box {
-    struct cluster_key keys[CLUSTER_KEYS_MAX];
+    struct cluster_key keys[FRAME_KEYS_MAX];
+    uint32_t checks[FRAME_KEYS_MAX];
     size_t n_keys;
     uint8_t cluster[FRAME_CLUSTER_BYTES];
     uint16_t slot;
@@ -65,25 +66,72 @@ static struct gcm_ctx *gcm_of(const struct cluster_key *key, const struct id128 
     return gcm;
 }
 
+int sync_key_check(const struct cluster_key *key, uint32_t *out)
+{
+    struct slice info = {(const uint8_t *)check_label, sizeof check_label - 1};
+    uint8_t derived[4] = {0};
+    struct reader r = reader_of(derived, sizeof derived);
+    int rc = crypto_hkdf(HASH_SHA256, secret_slice(&key->key), (struct slice){NULL, 0}, info,
+                         derived, sizeof derived);
+
+    *out = read_u32(&r);
+    return rc;
+}
+
+/* Derived anew when next needed: an id may stand for another key now. */
+static void forget_openers(struct frame_box *box)
+{
+    for (size_t i = 0; i <= SLOT_MAX; i++)
+        for (size_t k = 0; k < OPENERS; k++) {
+            gcm_free(box->openers[i][k].gcm);
+            box->openers[i][k] = (struct opener){0};
+        }
+}
+
+int frame_box_set_keys(struct frame_box *box, const struct cluster_key *keys, size_t n_keys)
+{
+    uint32_t checks[FRAME_KEYS_MAX] = {0};
+    struct gcm_ctx *sealer;
+    int rc = n_keys && n_keys <= FRAME_KEYS_MAX ? ERR_OK : ERR_INVALID;
+
+    for (size_t i = 0; rc == ERR_OK && i < n_keys; i++)
+        rc = sync_key_check(&keys[i], &checks[i]);
+    if (rc != ERR_OK)
+        return rc;
+    sealer = gcm_of(&keys[0], &box->incarnation);
+    if (!sealer)
+        return ERR_CRYPTO;
+    gcm_free(box->sealer);
+    box->sealer = sealer;
+    forget_openers(box);
+    wipe(box->keys, sizeof box->keys);
+    memcpy(box->keys, keys, n_keys * sizeof *keys);
+    memcpy(box->checks, checks, sizeof checks);
+    box->n_keys = n_keys;
+    return ERR_OK;
+}
+
+size_t frame_box_keys(const struct frame_box *box, struct frame_key *out)
+{
+    for (size_t i = 0; i < box->n_keys; i++)
+        out[i] = (struct frame_key){box->keys[i].id, box->checks[i]};
+    return box->n_keys;
+}
+
 struct frame_box *frame_box_new(const char *cluster, const struct cluster_key *keys, size_t n_keys,
                                 uint16_t slot, const struct id128 *incarnation)
 {
     struct slice name = {(const uint8_t *)cluster, strlen(cluster)};
     uint8_t digest[HASH_MAX];
-    struct frame_box *box;
+    struct frame_box *box = secret_alloc(sizeof *box);
 
-    if (n_keys == 0 || n_keys > CLUSTER_KEYS_MAX)
-        return NULL;
-    box = secret_alloc(sizeof *box);
     if (!box)
         return NULL;
-    memcpy(box->keys, keys, n_keys * sizeof *keys);
-    box->n_keys = n_keys;
     box->slot = slot;
     box->incarnation = *incarnation;
-    box->sealer = gcm_of(&keys[0], incarnation);
     box->openers = calloc(SLOT_MAX + 1, sizeof *box->openers);
-    if (!box->sealer || !box->openers || crypto_hash(HASH_SHA256, &name, 1, digest) != ERR_OK) {
+    if (!box->openers || frame_box_set_keys(box, keys, n_keys) != ERR_OK ||
+        crypto_hash(HASH_SHA256, &name, 1, digest) != ERR_OK) {
         frame_box_free(box);
         return NULL;
     }

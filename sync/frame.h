@@ -32,6 +32,7 @@ enum {
     FRAME_OVERHEAD_BYTES = FRAME_HEADER_BYTES + 16,
     FRAME_MAX_BYTES = 128 * 1024,
     FRAME_TO_ALL = 0xffff,
+    FRAME_KEYS_MAX = CLUSTER_KEYS_MAX + 1, /* the one that seals until the next one may */
 };
 
 enum frame_channel { FRAME_PUB = 1, FRAME_REQUEST = 2, FRAME_REPLY = 3 };
@@ -76,6 +77,15 @@ int frame_seal(struct frame_box *box, enum frame_channel channel, uint16_t to_sl
 
 /* The id of the key that it seals under. */
 uint32_t frame_key_id(const struct frame_box *box);
+/* From now on the first of these seals and all of them open; frame numbers go on. 0; else nothing
+ * has changed: ERR_INVALID for a bad number of keys, or ERR_CRYPTO. */
+int frame_box_set_keys(struct frame_box *box, const struct cluster_key *keys, size_t n_keys);
+/* Each key's id and a check value, from which nothing about the key follows but whether another
+ * is the same; the one that seals first. Room for FRAME_KEYS_MAX. */
+struct frame_key {
+    uint32_t id, check;
+};
+size_t frame_box_keys(const struct frame_box *box, struct frame_key *out);
 
 /* Reads the header without believing it: FRAME_TAKEN, or REFUSED_FORM, _VERSION, _CLUSTER, _KEY. */
 enum frame_refusal frame_peek(const struct frame_box *box, struct slice bytes,

@@ -33,6 +33,12 @@ struct store_ops {
     void (*why)(struct store *s, char out[STORE_WHY_BYTES]);
     /* Records (and batches) that wait for the disk: at most a few for each that the node knows. */
     size_t (*waiting)(struct store *s);
+    /* Wraps the journal key anew, under this cluster key (copied), some time: `wrapped` tells when
+     * that is durable, and until then the journal opens by the one before. Asked again, the later
+     * one counts. ERR_NOMEM. */
+    int (*rewrap)(struct store *s, const struct cluster_key *key);
+    /* The id of the cluster key that the journal on disk is wrapped under. */
+    uint32_t (*wrapped)(struct store *s);
 };
 
 struct store_options {

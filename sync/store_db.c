@@ -70,6 +70,7 @@ struct db {
     sqlite3_stmt *prepared[STATEMENTS];
     struct journal_seal *seal;
     uint16_t slot;
+    char cluster[SYNC_NAME_MAX];
     uint8_t *plain;            /* BODY_MAX, secret_alloc'ed */
     uint8_t *sealed;           /* BODY_MAX + SEAL_OVERHEAD_BYTES */
     char why[STORE_WHY_BYTES]; /* the last failure */
@@ -201,13 +202,13 @@ static int identity_of(const struct store_options *o, struct identity *out)
     return rc;
 }
 
-static int write_wrapped(struct db *db, const struct store_options *o)
+static int write_wrapped(struct db *db, const struct cluster_key *key)
 {
     uint8_t wrapped[WRAPPED_KEY_BYTES], id[4];
     struct writer w = writer_of(id, sizeof id);
-    int rc = journal_wrap(db->seal, &o->keys[0], o->cluster, o->slot, wrapped);
+    int rc = journal_wrap(db->seal, key, db->cluster, db->slot, wrapped);
 
-    write_u32(&w, o->keys[0].id);
+    write_u32(&w, key->id);
     if (rc == ERR_OK)
         rc = meta_put(db, "key_id", id, sizeof id);
     if (rc == ERR_OK)
@@ -228,7 +229,7 @@ static int make_schema(struct db *db, const struct store_options *o)
     if (rc == ERR_OK)
         rc = meta_put(db, "identity", identity.bytes, sizeof identity.bytes);
     if (rc == ERR_OK)
-        rc = write_wrapped(db, o);
+        rc = write_wrapped(db, &o->keys[0]);
     return rc;
 }
 
@@ -297,7 +298,7 @@ static int open_key(struct db *db, const struct store_options *o)
             o->path, key_id);
         return ERR_CONFIG;
     }
-    return key_id == o->keys[0].id ? ERR_OK : write_wrapped(db, o);
+    return key_id == o->keys[0].id ? ERR_OK : write_wrapped(db, &o->keys[0]);
 }
 
 static int check_pages(struct db *db)
@@ -399,6 +400,7 @@ int db_open(const struct store_options *o, struct db **out, bool *fresh)
         return ERR_NOMEM;
     }
     db->slot = o->slot;
+    snprintf(db->cluster, sizeof db->cluster, "%s", o->cluster);
     db->plain = secret_alloc(BODY_MAX);
     db->sealed = malloc(BODY_MAX + SEAL_OVERHEAD_BYTES);
     rc = db->plain && db->sealed ? private_file(o->path) : ERR_NOMEM;
@@ -663,6 +665,15 @@ int db_commit(struct db *db, struct sync_batch *const *batches, size_t n)
     if (rc == ERR_OK)
         db->why[0] = 0;
     return rc;
+}
+
+int db_rewrap(struct db *db, const struct cluster_key *key)
+{
+    int rc = step_once(db, BEGIN);
+
+    if (rc == ERR_OK)
+        rc = write_wrapped(db, key);
+    return end(db, rc);
 }
 
 int db_expire(struct db *db, int64_t wall_ms)

@@ -15,6 +15,8 @@ void db_close(struct db *db);
 int db_read(struct db *db, const struct store_options *options, struct sync_recovery *recovery);
 /* Writes all batches in one transaction, durable on return. On failure nothing is written. */
 int db_commit(struct db *db, struct sync_batch *const *batches, size_t n);
+/* Wraps the journal key under this cluster key instead, durable on return, or not at all. */
+int db_rewrap(struct db *db, const struct cluster_key *key);
 /* Deletes what expired by wall_ms, and the positions of logs of which nothing is left. */
 int db_expire(struct db *db, int64_t wall_ms);
 /* SQLite's words for the last failure, until the next one. */

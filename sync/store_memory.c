@@ -23,6 +23,7 @@ struct memory_store {
     size_t n_waiting;
     uint64_t durable;
     uint16_t slot;
+    uint32_t wrapped;
     void (*wake)(void *ctx);
     void *wake_ctx;
 };
@@ -162,8 +163,21 @@ static size_t memory_waiting(struct store *store)
     return self_of(store)->n_waiting;
 }
 
-static const struct store_ops memory_ops = {memory_submit, memory_poll, memory_close, memory_why,
-                                            memory_waiting};
+/* Nothing is sealed here. */
+static int memory_rewrap(struct store *store, const struct cluster_key *key)
+{
+    self_of(store)->wrapped = key->id;
+    return ERR_OK;
+}
+
+static uint32_t memory_wrapped(struct store *store)
+{
+    return self_of(store)->wrapped;
+}
+
+static const struct store_ops memory_ops = {memory_submit, memory_poll,    memory_close,
+                                            memory_why,    memory_waiting, memory_rewrap,
+                                            memory_wrapped};
 
 static int read_records(const struct memory_disk *disk, struct sync_recovery *r)
 {
@@ -211,6 +225,7 @@ int store_memory_open(struct memory_disk *disk, const struct store_options *opti
     s->base.ops = &memory_ops;
     s->disk = disk;
     s->slot = options->slot;
+    s->wrapped = options->n_keys ? options->keys[0].id : 0;
     s->wake = options->wake;
     s->wake_ctx = options->wake_ctx;
     if (read_records(disk, recovery) != ERR_OK ||

@@ -51,7 +51,9 @@ struct sqlite_store {
     uint64_t durable;
     uint64_t held_since_us; /* when the thread took what it holds; 0: it holds nothing */
     bool failed, full, stop;
-    char why[STORE_WHY_BYTES]; /* the last failure */
+    char why[STORE_WHY_BYTES];  /* the last failure */
+    struct cluster_key *rewrap; /* secret_alloc'ed: wrap the journal key under it; NULL: as it is */
+    uint32_t wrapped;           /* the id of the key that it is wrapped under */
 };
 
 static struct sqlite_store *self_of(struct store *s)
@@ -189,6 +191,33 @@ static void commit(struct sqlite_store *s, struct hold *h)
     free(h->batches);
 }
 
+/* A refusal of the disk is tried again at the next turn. */
+static void rewrap_if_asked(struct sqlite_store *s)
+{
+    struct cluster_key *key;
+    bool done;
+
+    pthread_mutex_lock(&s->lock);
+    key = s->rewrap;
+    s->rewrap = NULL;
+    pthread_mutex_unlock(&s->lock);
+    if (!key)
+        return;
+    done = db_rewrap(s->db, key) == ERR_OK;
+    pthread_mutex_lock(&s->lock);
+    if (done)
+        s->wrapped = key->id;
+    else if (!s->rewrap) {
+        s->rewrap = key;
+        key = NULL;
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (key)
+        secret_free(key, sizeof *key);
+    if (done && s->wake)
+        s->wake(s->wake_ctx);
+}
+
 static void *thread_main(void *arg)
 {
     struct sqlite_store *s = arg;
@@ -201,6 +230,7 @@ static void *thread_main(void *arg)
         struct hold h = take(s, QUIET_MS, &idle);
         if (h.n)
             commit(s, &h);
+        rewrap_if_asked(s);
         if (now_read().mono_us >= expire_us + (idle ? 0 : every_us)) {
             (void)db_expire(s->db, now_read().wall_ms);
             expire_us = now_read().mono_us + every_us;
@@ -306,6 +336,35 @@ static size_t sqlite_waiting(struct store *store)
     return n;
 }
 
+static int sqlite_rewrap(struct store *store, const struct cluster_key *key)
+{
+    struct sqlite_store *s = self_of(store);
+    struct cluster_key *copy = secret_alloc(sizeof *copy), *before;
+
+    if (!copy)
+        return ERR_NOMEM;
+    *copy = *key;
+    pthread_mutex_lock(&s->lock);
+    before = s->rewrap;
+    s->rewrap = copy;
+    pthread_cond_signal(&s->work);
+    pthread_mutex_unlock(&s->lock);
+    if (before)
+        secret_free(before, sizeof *before);
+    return ERR_OK;
+}
+
+static uint32_t sqlite_wrapped(struct store *store)
+{
+    struct sqlite_store *s = self_of(store);
+    uint32_t id;
+
+    pthread_mutex_lock(&s->lock);
+    id = s->wrapped;
+    pthread_mutex_unlock(&s->lock);
+    return id;
+}
+
 static void sqlite_close(struct store *store)
 {
     struct sqlite_store *s = self_of(store);
@@ -319,13 +378,16 @@ static void sqlite_close(struct store *store)
     for (size_t i = 0; i < s->n_queue; i++)
         sync_batch_free(s->queue[i]);
     free(s->queue);
+    if (s->rewrap)
+        secret_free(s->rewrap, sizeof *s->rewrap);
     pthread_cond_destroy(&s->work);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }
 
-static const struct store_ops sqlite_ops = {sqlite_submit, sqlite_poll, sqlite_close, sqlite_why,
-                                            sqlite_waiting};
+static const struct store_ops sqlite_ops = {sqlite_submit, sqlite_poll,    sqlite_close,
+                                            sqlite_why,    sqlite_waiting, sqlite_rewrap,
+                                            sqlite_wrapped};
 
 /* ---- opening ---- */
 
@@ -386,6 +448,7 @@ int store_sqlite_open(const struct store_options *options, struct store **out,
         return rc;
     }
     s->merge_at = MERGE_FROM_RECORDS;
+    s->wrapped = options->keys[0].id; /* db_open saw to it */
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

@@ -239,10 +239,23 @@ void sync_each_of_lineage(const struct sync_core *core, const struct id128 *line
 void sync_each(const struct sync_core *core, enum record_kind kind,
                bool (*f)(void *ctx, const struct record *r), void *ctx);
 
+/* The cluster keys that frames are opened under from now on; the first one seals. They may be one
+ * more than a key file has: the one that seals until the journal is wrapped under the next.
+ * 0; else nothing has changed. */
+int sync_set_keys(struct sync_core *core, const struct cluster_key *keys, size_t n);
+
 /* The cluster key that a member seals its frames under, next to ours. UNKNOWN: frames that claim
  * to be its come under a key id that we do not have, and no others. */
 enum member_key { MEMBER_KEY_NONE, MEMBER_KEY_SAME, MEMBER_KEY_OTHER, MEMBER_KEY_UNKNOWN };
 const char *member_key_name(enum member_key key); /* NULL for NONE */
+
+enum { SYNC_KEYS_MAX = CLUSTER_KEYS_MAX + 1 };
+struct sync_key { /* a cluster key by its id, and a value that tells whether two are the same key */
+    uint32_t id, check;
+};
+
+/* 0 with the check value of a key, or ERR_CRYPTO. */
+int sync_key_check(const struct cluster_key *key, uint32_t *check);
 
 struct sync_member_info {
     uint16_t slot;
@@ -256,7 +269,10 @@ struct sync_member_info {
         lag_records; /* of its log, how much the slowest of us lacks: head minus what we applied */
     uint64_t last_seen_ms; /* age; 0 for ourselves */
     enum member_key key_state;
-    uint32_t key_id; /* of its last frame; of ours, that we seal under */
+    uint32_t key_id;                     /* of its last frame; of ours, that we seal under */
+    struct sync_key keys[SYNC_KEYS_MAX]; /* that it opens frames under */
+    size_t n_keys;                       /* 0: it does not tell, or was not heard */
+    uint64_t members;                    /* digest of its member list; 0: likewise */
     uint64_t ike_sas, child_sas;
     uint8_t sa_digest[32];
 };

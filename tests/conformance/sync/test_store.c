@@ -494,6 +494,106 @@ static void follows_key_rotation(void)
     expect(&o, false);
 }
 
+static void copy_file(const char *from, const char *to, off_t n)
+{
+    char buffer[4096];
+    FILE *in = fopen(from, "r"), *out = fopen(to, "w");
+
+    CHECK(in && out);
+    while (n) {
+        size_t want = n < 0 || n > (off_t)sizeof buffer ? sizeof buffer : (size_t)n;
+        size_t got = fread(buffer, 1, want, in);
+        if (got == 0)
+            break;
+        CHECK(fwrite(buffer, 1, got, out) == got);
+        n -= n < 0 ? 0 : (off_t)got;
+    }
+    CHECK(fclose(in) == 0 && fclose(out) == 0);
+}
+
+static bool opens(const char *file, const struct cluster_key *k, size_t n)
+{
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+    bool fine;
+
+    o.path = file;
+    o.keys = k;
+    o.n_keys = n;
+    if (store_sqlite_open(&o, &s, &r) != ERR_OK)
+        return false;
+    fine = !r.journal_empty && find(&r, RECORD_CHILD, 0x1000) != NULL;
+    store_recovery_free(&r);
+    s->ops->close(s);
+    return fine;
+}
+
+/* A rotation under way: the journal key is wrapped anew while the store runs. Wherever the disk
+ * stopped in the middle of that, one of the two cluster keys opens the journal, and nothing is
+ * lost; once `wrapped` says so it is the new one. */
+static void is_wrapped_anew_while_it_runs(void)
+{
+    const struct cluster_key both[2] = {keys[1], keys[0]};
+    char wal[320], copy[300], copy_wal[320], snapshot[300];
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct sync_batch *b = batch_new(1);
+    unsigned by_old = 0, by_new = 0;
+    struct stat st;
+    struct store *s;
+
+    snprintf(wal, sizeof wal, "%s-wal", path);
+    snprintf(copy, sizeof copy, "%s/copy.db", directory);
+    snprintf(copy_wal, sizeof copy_wal, "%s-wal", copy);
+    snprintf(snapshot, sizeof snapshot, "%s/snapshot", directory);
+    (void)unlink(path);
+    (void)unlink(wal);
+    CHECK(store_sqlite_open(&o, &s, &r) == ERR_OK);
+    store_recovery_free(&r);
+    with_record(b, sample_at(sample_child(0x1000, 5), 50, 1, 2));
+    CHECK(s->ops->submit(s, b) == ERR_OK);
+    wait_durable(s, 1);
+    CHECK(s->ops->wrapped(s) == keys[0].id);
+    CHECK(stat(wal, &st) == 0);
+    CHECK(s->ops->rewrap(s, &keys[1]) == ERR_OK);
+    for (int i = 0; i < 5000 && s->ops->wrapped(s) != keys[1].id; i++)
+        usleep(1000);
+    CHECK(s->ops->wrapped(s) == keys[1].id);
+
+    /* Killed at any moment: the log ends anywhere behind what was durable before. */
+    copy_file(path, snapshot, -1);
+    for (off_t end = st.st_size;; end += 512) {
+        struct stat full;
+        CHECK(stat(wal, &full) == 0);
+        if (end > full.st_size)
+            end = full.st_size;
+        for (int with_new = 0; with_new < 2; with_new++) {
+            copy_file(snapshot, copy, -1);
+            copy_file(wal, copy_wal, end);
+            if (opens(copy, &keys[with_new], 1))
+                *(with_new ? &by_new : &by_old) += 1;
+        }
+        copy_file(snapshot, copy, -1);
+        copy_file(wal, copy_wal, end);
+        CHECK(opens(copy, both, 2));
+        if (end == full.st_size)
+            break;
+    }
+    CHECK(by_old > 0 && by_new > 0);
+    copy_file(snapshot, copy, -1); /* and once it was told, the old key is not needed */
+    copy_file(wal, copy_wal, -1);
+    CHECK(opens(copy, &keys[1], 1));
+
+    CHECK(s->ops->rewrap(s, &keys[0]) == ERR_OK && s->ops->rewrap(s, &keys[1]) == ERR_OK);
+    s->ops->close(s); /* whatever it came to: it opens by one of the two */
+    CHECK(opens(path, both, 2));
+    CHECK(opens(path, &keys[1], 1) && !opens(path, &keys[0], 1));
+    (void)unlink(path);
+    (void)unlink(wal);
+    (void)!read(wake_fd, &(uint64_t){0}, 8);
+}
+
 /* A journal in use is neither shared nor set aside. */
 static void refuses_a_second_process(void)
 {
@@ -559,6 +659,7 @@ int main(void)
     shows_no_key();
     sets_aside_what_it_cannot_use();
     follows_key_rotation();
+    is_wrapped_anew_while_it_runs();
     refuses_a_second_process();
     tells_an_impossible_path();
     remove_all();

@@ -50,6 +50,22 @@ Test(cookie, a_cookie_is_asked_for_and_taken_by_any_node)
     bench_close(&other);
 }
 
+/* A rotation of the cluster key: nodes change at different moments. */
+Test(cookie, the_other_keys_cookies_are_taken_as_well)
+{
+    struct secret old = b.engine->config.cookie_key, fresh = old, none = {.n = 0};
+    const struct secret spi = b.engine->config.spi_key;
+
+    fresh.b[0] ^= 1;
+    cr_assert(!peer_init(&p));
+    keep_cookie();
+    ike_set_keys(b.engine, &spi, &fresh, &none);
+    cr_expect(!peer_init(&p), "the old key is gone");
+    ike_set_keys(b.engine, &spi, &fresh, &old);
+    cr_expect(peer_init(&p));
+    cr_assert(peer_auth(&p), "%s", b.reason);
+}
+
 Test(cookie, below_the_threshold_none_is_asked_for)
 {
     b.engine->config.cookie_threshold = 2;

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "config_files.h"
 #include "node/cli.h"
@@ -102,7 +104,7 @@ Test(cli, unsupported_verbs_are_a_usage_error)
         unsupported++;
         cr_expect_eq(cli_verbs[i].run(&cli, NULL), CLI_USAGE);
     }
-    cr_expect_eq(unsupported, 5);
+    cr_expect_eq(unsupported, 4);
 }
 
 Test(cli, cells)
@@ -186,4 +188,98 @@ Test(cli, cluster_key_ids)
         cli.id = bad[i];
         cr_expect_eq(cli_cluster_key_generate(&cli, NULL), CLI_USAGE, "'%s'", bad[i]);
     }
+}
+
+/* ---- cluster-key rotate, on files ---- */
+
+static void expect_keys(const char *name, const char *text)
+{
+    char got[512] = "";
+    FILE *f = fopen(config_file(name), "r");
+
+    cr_assert_not_null(f);
+    cr_assert_lt(fread(got, 1, sizeof got - 1, f), sizeof got);
+    fclose(f);
+    cr_expect_str_eq(got, text);
+}
+
+Test(cli, rotate, .init = config_files_begin, .fini = config_files_end)
+{
+#define OLD "1 1111111111111111111111111111111111111111111111111111111111111111\n"
+#define NEW "2 2222222222222222222222222222222222222222222222222222222222222222\n"
+    struct cli cli = {.url = "http://127.0.0.1:1"};
+    char path[256], line[256], link[256];
+    char *args[] = {path};
+    struct stat st;
+
+    config_write("rotate.key", OLD, 0600);
+    config_write("new.key", NEW, 0600);
+    snprintf(path, sizeof path, "%s", config_file("rotate.key"));
+    snprintf(line, sizeof line, "%s", config_file("new.key"));
+    cr_expect_eq(cli_cluster_key_rotate(&cli, args), CLI_USAGE, "no step");
+    cli.add = line;
+    cli.use = "2";
+    cr_expect_eq(cli_cluster_key_rotate(&cli, args), CLI_USAGE, "two steps");
+    cli.use = NULL;
+    cr_expect_eq(cli_cluster_key_rotate(&cli, args), CLI_FINE);
+    expect_keys("rotate.key", OLD NEW);
+    cr_expect_eq(cli_cluster_key_rotate(&cli, args), CLI_FINE, "again");
+    expect_keys("rotate.key", OLD NEW);
+    cr_assert_eq(stat(path, &st), 0);
+    cr_expect_eq(st.st_mode & 07777, 0600);
+
+    cli.add = NULL;
+    cli.use = "2";
+    cr_expect_eq(cli_cluster_key_rotate(&cli, args), CLI_FAILED, "no node says that it is safe");
+    expect_keys("rotate.key", OLD NEW);
+    cli.force = true;
+    cr_expect_eq(cli_cluster_key_rotate(&cli, args), CLI_FINE);
+    expect_keys("rotate.key", NEW OLD);
+    cli.use = NULL;
+    cli.drop = "2";
+    cr_expect_eq(cli_cluster_key_rotate(&cli, args), CLI_USAGE, "it sends");
+    expect_keys("rotate.key", NEW OLD);
+    cli.drop = "1";
+    cli.force = false;
+    cr_expect_eq(cli_cluster_key_rotate(&cli, args), CLI_FAILED);
+    cli.force = true;
+    snprintf(link, sizeof link, "%s", config_file("link.key")); /* a link stays one */
+    cr_assert_eq(symlink(path, link), 0);
+    args[0] = link;
+    cr_expect_eq(cli_cluster_key_rotate(&cli, args), CLI_FINE);
+    expect_keys("rotate.key", NEW);
+    cr_assert_eq(lstat(link, &st), 0);
+    cr_expect(S_ISLNK(st.st_mode));
+    unlink(link);
+
+    args[0] = path;
+    config_write("rotate.key", OLD, 0644);
+    cli = (struct cli){.add = line};
+    cr_expect_eq(cli_cluster_key_rotate(&cli, args), CLI_USAGE, "others may read it");
+    cli.add = "no/such/file";
+    cr_expect_eq(cli_cluster_key_rotate(&cli, args), CLI_FAILED);
+#undef OLD
+#undef NEW
+}
+
+/* Two editors: the second one does not overwrite what the first one has not seen. */
+Test(cli, one_editor_at_a_time, .init = config_files_begin, .fini = config_files_end)
+{
+    struct cli_file one, two;
+    char path[256];
+
+    config_write("some", "before", 0640);
+    snprintf(path, sizeof path, "%s", config_file("some"));
+    cr_assert_eq(cli_file_open(path, 100, false, &one), CLI_FINE);
+    cr_expect_eq(cli_file_open(path, 100, false, &two), CLI_FAILED);
+    cli_file_close(&two);
+    cr_assert_eq(cli_file_stage(&one, (const uint8_t *)"after", 5), CLI_FINE);
+    expect_keys("some", "before");
+    cr_assert_eq(cli_file_commit(&one), CLI_FINE);
+    expect_keys("some", "after");
+    cli_file_close(&one);
+    cr_assert_eq(cli_file_open(path, 100, false, &two), CLI_FINE);
+    cr_assert_eq(cli_file_stage(&two, (const uint8_t *)"never", 5), CLI_FINE);
+    cli_file_close(&two);
+    expect_keys("some", "after");
 }

@@ -177,8 +177,9 @@ Test(http_values, an_ike_sa)
 Test(http_values, a_member_that_was_never_heard)
 {
     static const char *const fields[] = {
-        "name",        "slot",         "incarnation", "state",     "epoch",  "version",  "head",
-        "lag_records", "last_seen_ms", "ike_sas",     "child_sas", "key_id", "key_state"};
+        "name",      "slot",   "incarnation", "state",         "epoch",
+        "version",   "head",   "lag_records", "last_seen_ms",  "ike_sas",
+        "child_sas", "key_id", "key_state",   "accepted_keys", "members_digest"};
     struct sync_member_info m = {.slot = 3, .state = MEMBER_DEAD};
     json_t *o = api_member_json(&m);
 

@@ -68,3 +68,76 @@ Test(keyfile, a_name_stands_for_its_hash)
     cr_expect_eq(keys[0].id, 0x6ab9f1ebU);
     cr_expect_eq(keys[1].id, 0x015f7e6bU);
 }
+
+/* ---- a rotation ---- */
+
+#define K1 "1111111111111111111111111111111111111111111111111111111111111111"
+#define K2 "2222222222222222222222222222222222222222222222222222222222222222"
+#define K3 "3333333333333333333333333333333333333333333333333333333333333333"
+
+Test(keyfile, a_rotation_step_by_step)
+{
+    static const struct {
+        const char *text;
+        enum keyfile_step step;
+        const char *id, *line;
+        int rc;
+        const char *after; /* the file's text, or a word of the complaint */
+    } rows[] = {
+        {"k1 " K1 "\n", KEYFILE_ADD, NULL, "2 " K2, ERR_OK, "k1 " K1 "\n2 " K2 "\n"},
+        {"\nk1 " K1, KEYFILE_ADD, NULL, "2 " K2, ERR_OK, "k1 " K1 "\n2 " K2 "\n"},
+        {"k1 " K1 "\n2 " K2 "\n", KEYFILE_ADD, NULL, "2 " K2, ERR_EXISTS, NULL},
+        {"2 " K2 "\nk1 " K1 "\n", KEYFILE_ADD, NULL, "2 " K2, ERR_EXISTS, NULL},
+        {"2 " K1 "\n", KEYFILE_ADD, NULL, "2 " K2, ERR_CONFIG, "another key"},
+        {"1 " K2 "\n", KEYFILE_ADD, NULL, "2 " K2, ERR_CONFIG, "another id"},
+        {"1 " K1 "\n2 " K2 "\n", KEYFILE_ADD, NULL, "3 " K3, ERR_CONFIG, "finish"},
+        {"1 " K1 "\n", KEYFILE_ADD, NULL, "2 22", ERR_CONFIG, "ID HEX64"},
+        {"1 " K1 "\n", KEYFILE_ADD, NULL, "", ERR_CONFIG, "ID HEX64"},
+        {"1 " K1 "\n", KEYFILE_ADD, NULL, "2 " K2 "\n3 " K3, ERR_CONFIG, "ID HEX64"},
+        {"k1 " K1 "\n2 " K2 "\n", KEYFILE_USE, "2", "", ERR_OK, "2 " K2 "\nk1 " K1 "\n"},
+        {"k1 " K1 "\n\n2 " K2, KEYFILE_USE, "2", "", ERR_OK, "2 " K2 "\nk1 " K1 "\n"},
+        {"k1 " K1 "\n2 " K2 "\n", KEYFILE_USE, "k1", "", ERR_EXISTS, NULL},
+        {"k1 " K1 "\n", KEYFILE_USE, "2", "", ERR_CONFIG, "--add"},
+        {"2 " K2 "\nk1 " K1 "\n", KEYFILE_DROP, "k1", "", ERR_OK, "2 " K2 "\n"},
+        {"2 " K2 "\n", KEYFILE_DROP, "k1", "", ERR_EXISTS, NULL},
+        {"k1 " K1 "\n2 " K2 "\n", KEYFILE_DROP, "k1", "", ERR_CONFIG, "sends"},
+        {"k1 " K1 "\n", KEYFILE_DROP, "k1", "", ERR_CONFIG, "only"},
+        {"k1 " K1 "x\n", KEYFILE_DROP, "k1", "", ERR_CONFIG, "64"},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct slice line = {(const uint8_t *)rows[i].line, strlen(rows[i].line)};
+        uint8_t out[512] = {0};
+        const char *why = "";
+        uint32_t id = 0;
+        size_t n;
+        int rc;
+
+        if (rows[i].id)
+            cr_assert_eq(keyfile_id(rows[i].id, &id), ERR_OK);
+        rc = keyfile_rotate((const uint8_t *)rows[i].text, strlen(rows[i].text), rows[i].step, id,
+                            line, out, &n, &why);
+        cr_expect_eq(rc, rows[i].rc, "row %zu: %d, %s", i, rc, why);
+        cr_expect_leq(n, strlen(rows[i].text) + line.n + 2);
+        if (rc == ERR_OK)
+            cr_expect_str_eq((const char *)out, rows[i].after, "row %zu", i);
+        if (rc == ERR_CONFIG)
+            cr_expect_not_null(strstr(why, rows[i].after), "row %zu: %s", i, why);
+    }
+}
+
+Test(keyfile, ids_from_the_command_line)
+{
+    uint32_t id;
+
+    cr_assert_eq(keyfile_id("4294967295", &id), ERR_OK);
+    cr_expect_eq(id, UINT32_MAX);
+    cr_expect_eq(keyfile_id("k1", &id), ERR_OK);
+    cr_expect_eq(keyfile_id("", &id), ERR_CONFIG);
+    cr_expect_eq(keyfile_id("4294967296", &id), ERR_CONFIG);
+    cr_expect_eq(keyfile_id("k1 ", &id), ERR_CONFIG);
+    cr_expect_eq(keyfile_id("a/b", &id), ERR_CONFIG);
+    cr_expect_eq(
+        keyfile_id("0123456789012345678901234567890123456789012345678901234567890123456789", &id),
+        ERR_CONFIG);
+}

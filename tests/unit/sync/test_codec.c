@@ -310,6 +310,9 @@ Test(codec_message, an_announce_comes_back_whole)
                                  .tells_epochs = true,
                                  .sure_of = sure_of,
                                  .n_sure_of = 2,
+                                 .keys = {{1, 2}, {UINT32_MAX, 0x01020304}},
+                                 .n_keys = 2,
+                                 .members = UINT64_MAX - 1,
                                  .ike_sas = 3,
                                  .child_sas = 4};
     memset(a->sa_digest, 0xd1, sizeof a->sa_digest);
@@ -322,6 +325,9 @@ Test(codec_message, an_announce_comes_back_whole)
     cr_assert(back.announce.heard[0].epoch == 7 && back.announce.heard[0].rival);
     cr_assert(back.announce.tells_epochs && !back.announce.sure);
     cr_assert(back.announce.n_sure_of == 2 && back.announce.sure_of[1] == SLOT_MAX);
+    cr_assert_eq(back.announce.n_keys, 2u);
+    cr_assert(back.announce.keys[1].id == UINT32_MAX && back.announce.keys[1].check == 0x01020304);
+    cr_assert_eq(back.announce.members, UINT64_MAX - 1);
     cr_assert(back.announce.epochs[1].epoch == EPOCH_MAX &&
               back.announce.epochs[1].slot == SLOT_MAX);
     cr_assert_str_eq(back.announce.name, "n1");

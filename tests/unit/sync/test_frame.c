@@ -195,3 +195,68 @@ Test(sync_window, starts_with_nothing_below)
             cr_assert(frame_window_take(&w, i));
     }
 }
+
+/* A rotation, seen by two members that are never at the same step but the next one. */
+Test(sync_frame, keys_change_while_frames_go_on)
+{
+    struct cluster_key old = sample_cluster_key(1), fresh = sample_cluster_key(2);
+    const struct cluster_key steps[][2] = {{old, fresh}, {fresh, old}, {fresh}};
+    const size_t n_keys[] = {2, 2, 1};
+    struct frame_box *a = box_of(1, 7, 100), *b = box_of(1, 8, 101), *stale = box_of(1, 9, 102);
+    uint8_t sealed[128], plain[128];
+    struct frame_key told[FRAME_KEYS_MAX];
+    uint64_t number = 0;
+    struct frame_header h;
+    size_t n;
+
+    for (size_t i = 0; i < 3; i++) {
+        struct frame_box *const order[] = {a, b};
+        for (size_t k = 0; k < 2; k++) {
+            cr_assert_eq(frame_box_set_keys(order[k], steps[i], n_keys[i]), ERR_OK);
+            for (size_t way = 0; way < 2; way++) {
+                cr_assert_eq(
+                    frame_seal(order[way], FRAME_PUB, 1, NULL, (const uint8_t *)"hello", 5, sealed),
+                    ERR_OK);
+                cr_expect_eq(
+                    open_it(order[!way], sealed, 5 + FRAME_OVERHEAD_BYTES, NULL, plain, &n),
+                    FRAME_TAKEN, "step %zu.%zu, way %zu", i, k, way);
+                cr_assert_eq(
+                    frame_peek(order[way], (struct slice){sealed, 5 + FRAME_OVERHEAD_BYTES}, &h),
+                    FRAME_TAKEN);
+                if (way == 0)
+                    cr_expect_eq(h.number, ++number, "no nonce comes twice");
+            }
+        }
+    }
+    cr_assert_eq(frame_box_keys(a, told), 1);
+    cr_expect_eq(told[0].id, 2);
+    cr_assert_eq(frame_seal(stale, FRAME_PUB, 1, NULL, (const uint8_t *)"hello", 5, sealed),
+                 ERR_OK);
+    cr_expect_eq(open_it(a, sealed, 5 + FRAME_OVERHEAD_BYTES, NULL, plain, &n), REFUSED_KEY);
+    cr_expect_eq(frame_box_set_keys(a, steps[0], 0), ERR_INVALID);
+    cr_expect_eq(frame_box_set_keys(a, steps[0], FRAME_KEYS_MAX + 1), ERR_INVALID);
+    frame_box_free(a);
+    frame_box_free(b);
+    frame_box_free(stale);
+}
+
+/* Whoever gives a known id to another key is not believed by what was derived before. */
+Test(sync_frame, an_id_may_come_to_stand_for_another_key)
+{
+    struct cluster_key other = sample_cluster_key(2);
+    struct frame_box *a = box_of(1, 7, 100), *b = box_of(1, 8, 101);
+    struct frame_key before[FRAME_KEYS_MAX], after[FRAME_KEYS_MAX];
+    uint8_t sealed[128], plain[128];
+    size_t n;
+
+    other.id = 1;
+    cr_assert_eq(frame_seal(a, FRAME_PUB, 1, NULL, (const uint8_t *)"hello", 5, sealed), ERR_OK);
+    cr_expect_eq(open_it(b, sealed, 5 + FRAME_OVERHEAD_BYTES, NULL, plain, &n), FRAME_TAKEN);
+    frame_box_keys(b, before);
+    cr_assert_eq(frame_box_set_keys(b, &other, 1), ERR_OK);
+    frame_box_keys(b, after);
+    cr_expect_neq(before[0].check, after[0].check);
+    cr_expect_eq(open_it(b, sealed, 5 + FRAME_OVERHEAD_BYTES, NULL, plain, &n), REFUSED_AUTH);
+    frame_box_free(a);
+    frame_box_free(b);
+}
