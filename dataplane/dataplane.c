@@ -138,6 +138,33 @@ static void choose_again(struct tunnel *tunnel)
         log_error("dataplane", "out of memory: a tunnel sends nothing until its SAs change");
 }
 
+static int choose_soon(struct dp *dp, struct tunnel *tunnel)
+{
+    if (!dp->bulk)
+        return tunnel_choose(tunnel);
+    tunnel->stale = true;
+    return ERR_OK;
+}
+
+void dp_bulk_begin(struct dp *dp, size_t expected)
+{
+    dp->bulk = true;
+    sa_table_expect(&dp->sas, expected);
+}
+
+static void choose_if_stale(void *ctx, struct tunnel *tunnel)
+{
+    (void)ctx;
+    if (tunnel->stale)
+        choose_again(tunnel);
+}
+
+void dp_bulk_end(struct dp *dp)
+{
+    dp->bulk = false;
+    tunnel_each(&dp->tunnels, choose_if_stale, NULL);
+}
+
 static void stop_lingering(struct dp *dp, struct sa *sa)
 {
     struct sa **at = &dp->lingering;
@@ -332,7 +359,7 @@ static struct sa *find_sa(const struct dp *dp, uint32_t spi_in)
     return sa;
 }
 
-static int update_sa(struct sa *sa, const struct child_record *r)
+static int update_sa(struct dp *dp, struct sa *sa, const struct child_record *r)
 {
     bool changed = false;
     int rc;
@@ -341,7 +368,7 @@ static int update_sa(struct sa *sa, const struct child_record *r)
         return ERR_EXISTS;
     rc = sa_update(sa, r, &changed);
     if (rc == ERR_OK && changed)
-        rc = tunnel_choose(sa->hot.tunnel);
+        rc = choose_soon(dp, sa->hot.tunnel);
     return rc;
 }
 
@@ -363,7 +390,7 @@ static int add_sa(struct dp *dp, const struct child_record *r)
     }
     tunnel_add_sa(tunnel, sa);
     sa_table_add(&dp->sas, sa);
-    rc = tunnel_choose(tunnel);
+    rc = choose_soon(dp, tunnel);
     if (rc != ERR_OK) {
         remove_sa(dp, sa);
         return rc;
@@ -383,7 +410,7 @@ int dp_sa_apply(struct dp *dp, const struct child_record *record)
     }
     if (record->state != SA_INSTALLED)
         return ERR_INVALID;
-    return sa ? update_sa(sa, record) : add_sa(dp, record);
+    return sa ? update_sa(dp, sa, record) : add_sa(dp, record);
 }
 
 int dp_sa_move(struct dp *dp, uint32_t spi_in, const struct endpoint *peer)

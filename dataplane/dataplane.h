@@ -100,6 +100,10 @@ int dp_send_ike(struct dp *dp, const struct endpoint *local, const struct endpoi
 /* Installs an SA or applies its newer form (endpoint, confirmed, rekeyed). SA_DELETED retires it.
  */
 int dp_sa_apply(struct dp *dp, const struct child_record *sa);
+/* Between these two many SAs are applied, `expected` or so: what comes in on them is carried at
+ * once, but which SA of a tunnel is sent on is worked out once, at the end. */
+void dp_bulk_begin(struct dp *dp, size_t expected);
+void dp_bulk_end(struct dp *dp);
 /* The peer is at another address now: from here on the record's is not looked at any more. Nothing
  * happens to an SA that is not here or not UDP-encapsulated. ERR_NOMEM, ERR_INVALID. */
 int dp_sa_move(struct dp *dp, uint32_t spi_in, const struct endpoint *peer);

@@ -25,6 +25,7 @@ struct dp {
     struct sa_table sas;
     struct sa *lingering, **lingering_end; /* loop thread; oldest first */
     struct tunnel_table tunnels;
+    bool bulk;              /* dp_bulk_begin: tunnels are chosen from at its end */
     struct fib *fib;        /* rcu_dereference; never NULL */
     _Atomic uint32_t epoch; /* granted; 0: seal nothing */
     uint32_t highest_epoch; /* ever granted to this process */

@@ -1,5 +1,6 @@
 #include "dataplane/sa.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -26,6 +27,16 @@ void sa_table_close(struct sa_table *t)
     if (t->by_spi)
         (void)cds_lfht_destroy(t->by_spi, NULL);
     t->by_spi = NULL;
+}
+
+void sa_table_expect(struct sa_table *t, size_t n)
+{
+    unsigned long buckets = FIRST_BUCKETS;
+
+    while (buckets < n && buckets < ULONG_MAX / 2)
+        buckets *= 2;
+    if (buckets > FIRST_BUCKETS && n > t->n)
+        cds_lfht_resize(t->by_spi, buckets);
 }
 
 /* SPIs begin with the slot; the table takes the low bits of the hash. */

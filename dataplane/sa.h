@@ -77,6 +77,10 @@ int sa_table_open(struct sa_table *t);
 /* The table is empty and no lane runs. */
 void sa_table_close(struct sa_table *t);
 
+/* Room for so many SAs. The table grows by itself, but on a thread of its own: until that has
+ * caught up every look-up walks. */
+void sa_table_expect(struct sa_table *t, size_t n);
+
 /* NULL when there is none. Within rcu_read_lock; so long the SA stays valid. */
 struct sa *sa_find(const struct sa_table *t, uint32_t spi_in);
 

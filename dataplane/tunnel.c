@@ -199,6 +199,7 @@ int tunnel_choose(struct tunnel *tunnel)
 {
     struct sa_choice *was = tunnel->choice, *choice = sort_choice(tunnel);
 
+    tunnel->stale = false;
     rcu_assign_pointer(tunnel->choice, choice);
     if (was)
         call_rcu(&was->rcu, free_choice);

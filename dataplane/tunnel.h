@@ -40,6 +40,7 @@ struct tunnel {
     uint32_t n_sas;
     unsigned lanes;
     bool wanted; /* scratch of a reload */
+    bool stale;  /* has SAs that its choice does not know yet */
     struct rcu_head rcu;
     struct traffic traffic[]; /* one for each lane */
 };

@@ -8,12 +8,14 @@
  *
  * Start, in this order, each step needing the one before it: the process is hardened
  * and the crypto library given our memory, so that no key ever lands in a core dump,
- * and the configuration is read (main.c); the state directory is locked and the
- * journal opened; the replication core takes what the journal held
- * (SYNC_EV_RECOVERED) and asks for an epoch to be made durable; the dataplane comes
- * up and gets tunnels, routes and all SAs; then the mesh, then HTTP. Last, what only
- * the start needed is given up (privileges.h); nothing forks, ever. If a step fails
- * the log says what is missing and the process ends with 1, having announced nothing.
+ * and the configuration is read (main.c); the state directory is locked; the dataplane
+ * comes up and gets tunnels and routes; the journal is opened. Three threads share
+ * the reading of it: one checks the file, one reads and opens its records, and the
+ * loop's takes them as they come (SYNC_EV_RECOVERING) and installs them. The rest
+ * (SYNC_EV_RECOVERED) lets the replication core ask for an epoch to be made durable;
+ * then come the IKE engine, the mesh and HTTP. Last, what only the start needed is given up
+ * (privileges.h); nothing forks, ever. If a step fails the log says what is missing and the process
+ * ends with 1, having announced nothing.
  *
  * A handshake. The dataplane finds an IKE datagram and hands it to steer_ike.c,
  * which looks the SA up by our own SPI: another live node's goes there over the
@@ -202,8 +204,8 @@ static void on_sync_tick(uv_timer_t *timer)
         dp_expire(node->dp, now_read().mono_us);
     renew_epoch(node);
     node_keys_tick(node);
-    node_takeover_tick(node);
     node_update_ready(node);
+    node_takeover_tick(node); /* the first one looks at every IKE SA */
 }
 
 static void on_ike_tick(uv_timer_t *timer)
@@ -325,24 +327,62 @@ static int open_sync(struct node *node)
         .dead_ms = config->mesh.dead_ms,
         .barrier_timeout_ms = config->ike.barrier_timeout_ms,
     };
+    struct sync_core *made;
 
     memcpy(c.cluster, config->cluster.name, sizeof c.cluster);
     memcpy(c.name, config->node.name, sizeof c.name);
     memcpy(c.keys, config->cluster.keys, sizeof c.keys);
     for (size_t i = 0; i < config->mesh.n; i++)
         c.members[i] = config->mesh.members[i].slot;
-    node->sync = sync_new(&c, &rng_system, now_read());
+    made = sync_new(&c, &rng_system, now_read());
     wipe(c.keys, sizeof c.keys);
-    return node->sync ? ERR_OK : ERR_NOMEM;
+    if (!made)
+        return ERR_NOMEM;
+    node->sync = made;
+    return ERR_OK;
 }
 
-/* The journal, and what it held into the core. */
+struct recovering {
+    struct node *node;
+    size_t n_records;
+    bool failed;
+};
+
+static void take_recovered(void *ctx, struct sync_recovery *part)
+{
+    struct recovering *r = ctx;
+    struct sync_event event = {.kind = SYNC_EV_RECOVERING, .recovery = part};
+
+    if (r->n_records == 0)
+        dp_bulk_begin(r->node->dp, part->n_expected / 2); /* the other half are IKE SAs */
+    r->n_records += part->n_records;
+    node_sync(r->node, &event);
+}
+
+/* The journal is damaged and will be set aside: of what it gave nothing may stay. The core made
+ * anew has another incarnation, and nobody has heard of either. */
+static void forget_recovered(void *ctx)
+{
+    struct recovering *r = ctx;
+    struct sync_core *was = r->node->sync;
+
+    r->n_records = 0;
+    node_remove_all(r->node);
+    node_contacts_free(r->node);
+    if (open_sync(r->node) == ERR_OK)
+        sync_free(was);
+    else
+        r->failed = true;
+}
+
+/* The journal, and what it held into the core and into the dataplane. */
 static int recover(struct node *node)
 {
     const struct config *config = node->config;
     char path[PATH_MAX];
     struct sync_recovery recovery = {0};
     struct sync_event event = {.kind = SYNC_EV_RECOVERED, .recovery = &recovery};
+    struct recovering recovering = {.node = node};
     struct store_options options = {
         .path = path,
         .cluster = config->cluster.name,
@@ -351,6 +391,9 @@ static int recover(struct node *node)
         .n_keys = config->cluster.n_keys,
         .wake = wake,
         .wake_ctx = &node->store_wake,
+        .take = take_recovered,
+        .forget = forget_recovered,
+        .read_ctx = &recovering,
     };
     int err;
 
@@ -359,11 +402,13 @@ static int recover(struct node *node)
     err = store_sqlite_open(&options, &node->store, &recovery);
     if (err != ERR_OK)
         return err;
-    log_info("node", "journal: %zu records, highest epoch %u%s", recovery.n_records, recovery.epoch,
-             recovery.journal_empty ? " (new)" : "");
-    node_sync(node, &event);
+    log_info("node", "journal: %zu records, highest epoch %u%s", recovering.n_records,
+             recovery.epoch, recovery.journal_empty ? " (new)" : "");
+    if (!recovering.failed)
+        node_sync(node, &event);
+    dp_bulk_end(node->dp);
     store_recovery_free(&recovery);
-    return ERR_OK;
+    return recovering.failed ? ERR_NOMEM : ERR_OK;
 }
 
 static int open_ike(struct node *node)
@@ -401,7 +446,7 @@ static int open_ike(struct node *node)
     secret_wipe(&c.spi_key);
     secret_wipe(&c.cookie_key);
     secret_wipe(&c.cookie_also);
-    return node->ike ? ERR_OK : ERR_NOMEM;
+    return node->ike ? node_tunnels_to_engine(node) : ERR_NOMEM;
 }
 
 static int open_dataplane(struct node *node)
@@ -440,15 +485,6 @@ static int open_dataplane(struct node *node)
         return ERR_IO;
     node->dp_wake.data = node;
     return uv_poll_start(&node->dp_wake, UV_READABLE, on_dp_wake) == 0 ? ERR_OK : ERR_IO;
-}
-
-static int open_tunnels(struct node *node)
-{
-    int err = node_apply_tunnels(node);
-
-    if (err == ERR_OK)
-        node_install_all(node);
-    return err;
 }
 
 static struct transport_peer mesh_peer(const struct config_member *member)
@@ -545,11 +581,16 @@ static int open_all(struct node *node)
         const char *what;
         int (*open)(struct node *node);
     } steps[] = {
-        {"the event loop", open_loop},        {"the machine's generation", node_generation_open},
-        {"the keys", node_keys_open},         {"the state directory", open_state_dir},
-        {"the replication core", open_sync},  {"the journal", recover},
-        {"the IKE engine", open_ike},         {"the dataplane", open_dataplane},
-        {"tunnels and routes", open_tunnels}, {"the mesh", open_mesh},
+        {"the event loop", open_loop},
+        {"the machine's generation", node_generation_open},
+        {"the keys", node_keys_open},
+        {"the state directory", open_state_dir},
+        {"the replication core", open_sync},
+        {"the dataplane", open_dataplane},
+        {"tunnels and routes", node_apply_tunnels},
+        {"the journal", recover},
+        {"the IKE engine", open_ike},
+        {"the mesh", open_mesh},
         {"the HTTP server", open_http},
     };
 

@@ -173,9 +173,10 @@ void node_transport_poll(struct node *node); /* what the mesh brought */
 void node_on_record(struct node *node, const struct record *record);
 /* Notes the Child SAs that a group of ours makes, as long as no epoch is granted. */
 void node_note_own(struct node *node, struct record *const *group, size_t n);
-/* After a reload or at start: installs what is stored and has a tunnel now, removes what
- * has none any more. */
+/* After a reload: installs what is stored and has a tunnel now, removes what has none any more. */
 void node_install_all(struct node *node);
+/* Takes every SA out of the dataplane again. */
+void node_remove_all(struct node *node);
 /* dp_callbacks.moved: a lane heard the peer of this SA elsewhere. Told to the owner of its IKE SA,
  * here or on another node. */
 void node_on_moved(void *ctx, uint32_t spi_in, const struct endpoint *peer);
@@ -224,6 +225,7 @@ void node_contacts_free(struct node *node);
 /* Hands the configuration's tunnels and routes to the engine and the dataplane (those that
  * exist). 0, ERR_NOMEM or the dataplane's. Last failures are kept. */
 int node_apply_tunnels(struct node *node);
+int node_tunnels_to_engine(struct node *node);
 struct tunnel_state *node_find_tunnel(const struct node *node, const struct id128 *id);
 void node_tunnel_failed(struct node *node, const struct id128 *id, const char *reason);
 void node_reload(struct node *node); /* SIGHUP */

@@ -11,13 +11,16 @@
 /* From a Child SA's creation at its origin to its installation here. Both are wall clocks, so
  * the figure is as good as the nodes' clocks agree; what a restart or a late join brings is
  * no news and does not count. */
+static bool is_news(const struct node *node, const struct child_record *sa)
+{
+    return sa->origin_slot != node->config->node.slot && sa->created_ms >= node->started_ms &&
+           sync_is_synced(node->sync);
+}
+
 static void observe_lag(struct node *node, const struct child_record *sa, struct now now)
 {
     int64_t ms = now.wall_ms - sa->created_ms;
 
-    if (sa->origin_slot == node->config->node.slot || sa->created_ms < node->started_ms ||
-        !sync_is_synced(node->sync))
-        return;
     histogram_observe(&node->sync_lag_us, ms > 0 ? (uint64_t)ms * 1000 : 0);
 }
 
@@ -75,22 +78,22 @@ static void install_child(struct node *node, const struct child_record *sa)
 {
     struct now now = now_read();
     struct dp_sa_stats stats;
-    bool known;
+    bool news;
     int err;
 
     if (!node->dp)
-        return; /* node_install_all comes when it is up */
-    known = dp_sa_get_stats(node->dp, sa->spi_in, &stats);
+        return; /* it is down already */
     if (sa->state == SA_DELETED || sa->not_after_ms <= now.wall_ms) {
         dp_sa_retire(node->dp, sa->spi_in); /* what is under way may still come */
         return;
     }
     if (!node_find_tunnel(node, &sa->tunnel_id)) {
-        node->counters.unknown_tunnel += !known;
+        node->counters.unknown_tunnel += !dp_sa_get_stats(node->dp, sa->spi_in, &stats);
         return;
     }
     if (node->no_install)
         return;
+    news = is_news(node, sa) && !dp_sa_get_stats(node->dp, sa->spi_in, &stats);
     err = dp_sa_apply(node->dp, sa);
     if (err == ERR_OK && node->epoch == 0 && is_own(node, sa->spi_in))
         dp_sa_own(node->dp, sa->spi_in);
@@ -100,7 +103,7 @@ static void install_child(struct node *node, const struct child_record *sa)
         node->counters.install_failed++;
         log_error("node", "Child SA 0x%08" PRIx32 " was not installed: %s", sa->spi_in,
                   err_text(err));
-    } else if (!known) {
+    } else if (news) {
         observe_lag(node, sa, now);
     }
 }
@@ -165,8 +168,22 @@ static bool install_one(void *ctx, const struct record *record)
 
 void node_install_all(struct node *node)
 {
-    if (node->dp)
-        sync_each(node->sync, RECORD_CHILD, install_one, node);
+    if (!node->dp)
+        return;
+    dp_bulk_begin(node->dp, 0);
+    sync_each(node->sync, RECORD_CHILD, install_one, node);
+    dp_bulk_end(node->dp);
+}
+
+static bool remove_one(void *ctx, const struct record *record)
+{
+    dp_sa_remove(ctx, record->child.spi_in);
+    return true;
+}
+
+void node_remove_all(struct node *node)
+{
+    sync_each(node->sync, RECORD_CHILD, remove_one, node->dp);
 }
 
 /* ---- proof that the peer has an SA ---- */

@@ -86,7 +86,7 @@ static struct ike_tunnel ike_form(const struct config_tunnel *from)
     return t;
 }
 
-static int apply_to_engine(struct node *node)
+int node_tunnels_to_engine(struct node *node)
 {
     const struct config_tunnels *from = &node->config->tunnels;
     struct ike_tunnel *tunnels = calloc(from->n_tunnels + 1, sizeof *tunnels);
@@ -151,7 +151,7 @@ int node_apply_tunnels(struct node *node)
     for (size_t i = 0; i < from->n_warnings; i++)
         log_warn("config", "%s", from->warnings[i]);
     if (err == ERR_OK && node->ike)
-        err = apply_to_engine(node);
+        err = node_tunnels_to_engine(node);
     if (err == ERR_OK && node->dp)
         err = apply_to_dataplane(node);
     return err;

@@ -1,7 +1,8 @@
 #include "proto/codec_pb.h"
 
 enum {
-    FIRST_CHUNK_BYTES = 8 * 1024,
+    FIRST_CHUNK_BYTES = 2 * 1024, /* most records; all of a chunk is wiped in the end */
+    SECOND_CHUNK_BYTES = 8 * 1024,
     CHUNK_BYTES = 128 * 1024, /* secret_alloc's largest */
     PIECE_ALIGN = 16,
 };
@@ -19,13 +20,17 @@ struct arena arena_of(size_t budget)
 static int add_chunk(struct arena *a, size_t at_least)
 {
     size_t header = (sizeof(struct arena_chunk) + PIECE_ALIGN - 1) & ~(size_t)(PIECE_ALIGN - 1);
-    size_t bytes = a->chunks ? CHUNK_BYTES : FIRST_CHUNK_BYTES;
+    size_t bytes = FIRST_CHUNK_BYTES;
     struct arena_chunk *c;
 
+    if (a->chunks)
+        bytes = a->chunks->next ? CHUNK_BYTES : SECOND_CHUNK_BYTES;
     if (at_least > CHUNK_BYTES - header)
         return 1;
-    if (at_least > bytes - header)
+    if (at_least > SECOND_CHUNK_BYTES - header)
         bytes = CHUNK_BYTES;
+    else if (at_least > bytes - header)
+        bytes = SECOND_CHUNK_BYTES;
     if (bytes > a->budget_left)
         return 1;
     c = secret_alloc(bytes);

@@ -75,25 +75,64 @@ size_t hash_len(enum hash_id hash)
     return hash >= HASH_SHA1 && hash <= HASH_SHA512 ? hashes[hash].n : 0;
 }
 
-int crypto_hash(enum hash_id hash, const struct slice *parts, size_t n_parts, uint8_t *out)
+static int digest(EVP_MD_CTX *ctx, enum hash_id hash, const struct slice *parts, size_t n_parts,
+                  uint8_t *out)
 {
-    size_t n = hash_len(hash);
-    EVP_MD_CTX *ctx;
-    bool ok;
+    bool ok = ctx && EVP_DigestInit_ex2(ctx, crypto_algs()->md[hash], NULL) == 1;
 
-    if (n == 0)
-        return ERR_UNSUPPORTED;
-    ctx = EVP_MD_CTX_new();
-    ok = ctx && EVP_DigestInit_ex2(ctx, crypto_algs()->md[hash], NULL) == 1;
     for (size_t i = 0; ok && i < n_parts; i++)
         if (parts[i].n)
             ok = EVP_DigestUpdate(ctx, parts[i].p, parts[i].n) == 1;
-    ok = ok && EVP_DigestFinal_ex(ctx, out, NULL) == 1;
-    EVP_MD_CTX_free(ctx);
-    if (ok)
+    if (ok && EVP_DigestFinal_ex(ctx, out, NULL) == 1)
         return ERR_OK;
-    wipe(out, n);
+    wipe(out, hash_len(hash));
     return crypto_failed();
+}
+
+int crypto_hash(enum hash_id hash, const struct slice *parts, size_t n_parts, uint8_t *out)
+{
+    EVP_MD_CTX *ctx;
+    int rc;
+
+    if (hash_len(hash) == 0)
+        return ERR_UNSUPPORTED;
+    ctx = EVP_MD_CTX_new();
+    rc = digest(ctx, hash, parts, n_parts, out);
+    EVP_MD_CTX_free(ctx);
+    return rc;
+}
+
+struct hash_ctx {
+    enum hash_id hash;
+    EVP_MD_CTX *run;
+};
+
+struct hash_ctx *hash_new(enum hash_id hash)
+{
+    struct hash_ctx *ctx = hash_len(hash) ? calloc(1, sizeof *ctx) : NULL;
+
+    if (!ctx)
+        return NULL;
+    ctx->hash = hash;
+    ctx->run = EVP_MD_CTX_new();
+    if (ctx->run)
+        return ctx;
+    (void)crypto_failed();
+    hash_free(ctx);
+    return NULL;
+}
+
+void hash_free(struct hash_ctx *ctx)
+{
+    if (!ctx)
+        return;
+    EVP_MD_CTX_free(ctx->run);
+    free(ctx);
+}
+
+int hash_run(struct hash_ctx *ctx, const struct slice *parts, size_t n_parts, uint8_t *out)
+{
+    return digest(ctx->run, ctx->hash, parts, n_parts, out);
 }
 
 /* ---- HMAC (RFC 2104) ----

@@ -25,6 +25,11 @@ enum { HASH_MAX = 64 };
 
 size_t hash_len(enum hash_id hash); /* bytes of its digest */
 int crypto_hash(enum hash_id hash, const struct slice *parts, size_t n_parts, uint8_t *out);
+/* A hash for hot paths, used for any number of messages; secrets are not for it. */
+struct hash_ctx;
+struct hash_ctx *hash_new(enum hash_id hash); /* NULL on failure */
+void hash_free(struct hash_ctx *ctx);
+int hash_run(struct hash_ctx *ctx, const struct slice *parts, size_t n_parts, uint8_t *out);
 /* out gets hash_len(hash) bytes. The message is the parts one after the other. */
 int crypto_hmac(enum hash_id hash, struct slice key, const struct slice *parts, size_t n_parts,
                 uint8_t *out);

@@ -1,4 +1,5 @@
-/* Heap secrets come from page runs that are locked and excluded from dumps.
+/* Heap secrets come from page runs that are locked and excluded from dumps. A free piece is zero
+ * but for its link, so what is handed out need not be cleared again.
  * Sizes are rounded up by a quarter at most (multiples of 64, so that pieces are aligned to
  * cache lines) and kept on free lists, so a process with a million keys makes few system calls. */
 #include "proto/secret.h"
@@ -53,13 +54,17 @@ static size_t class_bytes(int class)
     return ((size_t)SMALL << doublings) + (size_t)quarter * ((size_t)STEP << doublings);
 }
 
+/* The smallest that holds n; CLASSES when none does. */
 static int class_of(size_t n)
 {
-    int class = 0;
+    int high;
 
-    while (class < CLASSES && class_bytes(class) < n)
-        class ++;
-    return class;
+    if (n > RUN_BYTES)
+        return CLASSES;
+    if (n <= SMALL)
+        return n ? (int)((n - 1) / STEP) : 0;
+    high = 63 - __builtin_clzll(n - 1); /* at least 8 */
+    return (high - 7) * 4 + (int)((n - 1 - ((size_t)1 << high)) >> (high - 2));
 }
 
 #if !SECRET_POOLED
@@ -93,98 +98,130 @@ struct secret_memory secret_memory(void)
 }
 #else
 struct free_piece {
-    struct free_piece *next;
+    struct free_piece *next; /* all else is zero */
 };
 
-static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct free_piece *pool[CLASSES];
+struct class
+{
+    struct free_piece *free;
+    uint8_t *fresh; /* zeroed pieces that nobody had yet */
+    size_t fresh_bytes;
+};
+
+static pthread_mutex_t pool_lock = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP; /* held for a moment */
+static struct class pool[CLASSES];
 static struct secret_memory held;
 static bool told;
 
-/* A page run, locked and kept out of dumps. Locking may be refused (RLIMIT_MEMLOCK): that is
- * said once and the memory is used all the same. Under pool_lock. */
-static void *map_run(size_t n)
+/* Under pool_lock. */
+static void tell_unlocked(void)
 {
     struct rlimit limit = {0, 0};
+
+    if (told)
+        return;
+    told = true;
+    (void)getrlimit(RLIMIT_MEMLOCK, &limit);
+    log_warn("secret",
+             "key memory cannot be locked beyond %zu KiB and may reach swap: RLIMIT_MEMLOCK is "
+             "%llu KiB; grant CAP_IPC_LOCK or raise it (LimitMEMLOCK=infinity, --ulimit "
+             "memlock=-1)",
+             held.locked_bytes / 1024, (unsigned long long)limit.rlim_cur / 1024);
+}
+
+/* A page run, locked and kept out of dumps. Locking may be refused (RLIMIT_MEMLOCK): that is
+ * said once and the memory is used all the same. */
+static void *map_run(size_t n)
+{
     void *run = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool locked;
 
     if (run == MAP_FAILED)
         return NULL;
     (void)madvise(run, n, MADV_DONTDUMP);
-    if (mlock(run, n) == 0) {
+    locked = mlock(run, n) == 0;
+    pthread_mutex_lock(&pool_lock);
+    if (locked) {
         held.locked_bytes += n;
-        return run;
+    } else {
+        held.unlocked_bytes += n;
+        tell_unlocked();
     }
-    held.unlocked_bytes += n;
-    if (!told) {
-        told = true;
-        (void)getrlimit(RLIMIT_MEMLOCK, &limit);
-        log_warn("secret",
-                 "key memory cannot be locked beyond %zu KiB and may reach swap: RLIMIT_MEMLOCK is "
-                 "%llu KiB; grant CAP_IPC_LOCK or raise it (LimitMEMLOCK=infinity, --ulimit "
-                 "memlock=-1)",
-                 held.locked_bytes / 1024, (unsigned long long)limit.rlim_cur / 1024);
-    }
+    pthread_mutex_unlock(&pool_lock);
     return run;
 }
 
-/* Adds one run of pages to a class. */
+/* Adds one run of pages to a class. Without the lock: the kernel clears the pages meanwhile. */
 static int grow(int class)
 {
     size_t piece = class_bytes(class);
+    struct class *c = &pool[class];
     uint8_t *run = map_run(RUN_BYTES);
 
     if (!run)
         return ERR_NOMEM;
-    for (size_t at = 0; at + piece <= RUN_BYTES; at += piece) {
-        struct free_piece *f = (struct free_piece *)(void *)(run + at);
-        f->next = pool[class];
-        pool[class] = f;
+    pthread_mutex_lock(&pool_lock);
+    for (; c->fresh_bytes >= piece; c->fresh += piece, c->fresh_bytes -= piece) {
+        struct free_piece *f = (struct free_piece *)(void *)c->fresh; /* of another thread's run */
+        f->next = c->free;
+        c->free = f;
     }
+    c->fresh = run;
+    c->fresh_bytes = RUN_BYTES;
+    pthread_mutex_unlock(&pool_lock);
     return ERR_OK;
+}
+
+/* NULL: there is none at present. */
+static void *take_piece(struct class *c, size_t piece)
+{
+    struct free_piece *f;
+
+    pthread_mutex_lock(&pool_lock);
+    f = c->free;
+    if (f) {
+        c->free = f->next;
+        f->next = NULL;
+    } else if (c->fresh_bytes >= piece) {
+        f = (struct free_piece *)(void *)c->fresh;
+        c->fresh += piece;
+        c->fresh_bytes -= piece;
+    }
+    pthread_mutex_unlock(&pool_lock);
+    return f;
 }
 
 void *secret_alloc(size_t n)
 {
     int class = class_of(n);
-    struct free_piece *f = NULL;
+    void *piece;
 
     if (class >= CLASSES)
         return NULL;
-    pthread_mutex_lock(&pool_lock);
-    if (pool[class] || grow(class) == ERR_OK) {
-        f = pool[class];
-        pool[class] = f->next;
-    }
-    pthread_mutex_unlock(&pool_lock);
-    if (f)
-        memset(f, 0, class_bytes(class));
-    return f;
+    while ((piece = take_piece(&pool[class], class_bytes(class))) == NULL)
+        if (grow(class) != ERR_OK)
+            return NULL;
+    return piece;
 }
 
 void secret_free(void *bytes, size_t n)
 {
-    int class = class_of(n);
+    struct class *c = &pool[class_of(n)];
     struct free_piece *f = bytes;
 
     if (!bytes)
         return;
     wipe(bytes, n);
     pthread_mutex_lock(&pool_lock);
-    f->next = pool[class];
-    pool[class] = f;
+    f->next = c->free;
+    c->free = f;
     pthread_mutex_unlock(&pool_lock);
 }
 
 /* A run of its own, given back to the system. */
 static void *alloc_large(size_t n)
 {
-    void *run;
-
-    pthread_mutex_lock(&pool_lock);
-    run = map_run(n);
-    pthread_mutex_unlock(&pool_lock);
-    return run;
+    return map_run(n);
 }
 
 static void free_large(void *bytes, size_t n)

@@ -176,6 +176,10 @@ static void tick(struct sync_core *core)
 static void take_event(struct sync_core *core, const struct sync_event *ev)
 {
     switch (ev->kind) {
+    case SYNC_EV_RECOVERING:
+        if (!core->recovered)
+            log_recover_some(core, ev->recovery);
+        break;
     case SYNC_EV_RECOVERED:
         if (!core->recovered)
             log_recover(core, ev->recovery);
@@ -246,7 +250,7 @@ struct sync_effects sync_step(struct sync_core *core, const struct sync_event *e
     if (pause_us > ms_us(core->config.dead_ms) / 2)
         peers_stall(core, pause_us);
     take_event(core, event);
-    if (!event->more)
+    if (!event->more && event->kind != SYNC_EV_RECOVERING)
         end_turn(core);
     return (struct sync_effects){core->fx, core->n_fx};
 }
@@ -321,12 +325,11 @@ struct each {
 static bool each_entry(void *ctx, struct entry *e)
 {
     const struct each *each = ctx;
-    const struct record *r = e->held->r;
 
-    if (r->kind != each->kind || record_state(r) != SA_INSTALLED ||
-        e->expires_ms <= each->core->now.wall_ms)
+    if (e->kind != each->kind || e->expires_ms <= each->core->now.wall_ms ||
+        record_state(e->held->r) != SA_INSTALLED)
         return true;
-    return each->f(each->ctx, r);
+    return each->f(each->ctx, e->held->r);
 }
 
 void sync_each(const struct sync_core *core, enum record_kind kind,

@@ -259,6 +259,8 @@ uint8_t *out_lend(struct sync_core *core, size_t n);
 void out_flush(struct sync_core *core);
 
 /* ---- core_log.c: records in, joined ---- */
+/* Its records, a part of them all; then the rest of it. */
+void log_recover_some(struct sync_core *core, struct sync_recovery *recovery);
 void log_recover(struct sync_core *core, struct sync_recovery *recovery);
 void log_put(struct sync_core *core, struct record **group, size_t n, uint64_t barrier);
 /* A record from another member, with its position; takes it. NULL: one that nobody here can read.

@@ -414,18 +414,16 @@ static void forget_idle_origins(struct sync_core *core)
     }
 }
 
-void log_recover(struct sync_core *core, struct sync_recovery *recovery)
+void log_recover_some(struct sync_core *core, struct sync_recovery *recovery)
 {
-    core->recovered = true;
-    core->journal_empty = recovery->journal_empty || recovery->journal_cut || recovery->epoch == 0;
-    epoch_recover(core, recovery);
+    table_expect(core->table, recovery->n_expected);
     for (size_t i = 0; i < recovery->n_records; i++) {
         struct record *r = recovery->records[i];
         struct entry *e;
         if (!r)
             continue;
         record_normalise(r);
-        if (expired(core, r) || codec_record_check(r) != ERR_OK || is_orphan(core, r)) {
+        if (expired(core, r) || is_orphan(core, r)) {
             record_free(r);
             continue;
         }
@@ -434,6 +432,15 @@ void log_recover(struct sync_core *core, struct sync_recovery *recovery)
             delete_children(core, e, false);
     }
     recovery->n_records = 0;
+}
+
+void log_recover(struct sync_core *core, struct sync_recovery *recovery)
+{
+    core->recovered = true;
+    core->journal_empty = recovery->journal_empty || recovery->journal_cut || recovery->epoch == 0;
+    epoch_recover(core, recovery);
+    log_recover_some(core, recovery);
+    table_settle(core->table);
     for (size_t i = 0; i < recovery->n_vector; i++) {
         const struct sync_position *p = &recovery->vector[i];
         (void)log_covered(core, &(struct log_position){p->origin, p->slot, p->seq});

@@ -25,12 +25,15 @@ struct table {
     struct entry **keys, **lineages; /* buckets, the same number of each */
     size_t n_buckets, n_entries;
     size_t sweep_at;
+    size_t n_endpoints; /* of the entries: most clusters have none, and all Child SAs are asked */
+    bool unsettled;     /* logs are appended to in any order */
     struct origin **origins;
     struct origin *by_id[ORIGIN_BUCKETS];
     size_t n_origins, cap_origins;
     struct past past[PAST_MAX]; /* in turn: the oldest makes room */
     size_t next_past;
     struct table_counts counts;
+    struct hash_ctx *hash; /* SHA2-256, for the digest */
 };
 
 /* ---- shared records ---- */
@@ -87,7 +90,7 @@ static size_t lineage_bucket(size_t n_buckets, const struct id128 *lineage)
 
 static void link_key(struct table *t, struct entry *e)
 {
-    struct entry **b = &t->keys[key_bucket(t->n_buckets, e->held->r->kind, record_key(e->held->r))];
+    struct entry **b = &t->keys[key_bucket(t->n_buckets, e->kind, e->key)];
 
     e->key_next = *b;
     *b = e;
@@ -129,7 +132,8 @@ struct table *table_new(void)
     t->n_buckets = FIRST_BUCKETS;
     t->keys = calloc(t->n_buckets, sizeof(struct entry *));
     t->lineages = calloc(t->n_buckets, sizeof(struct entry *));
-    if (!t->keys || !t->lineages) {
+    t->hash = hash_new(HASH_SHA256);
+    if (!t->keys || !t->lineages || !t->hash) {
         table_free(t);
         return NULL;
     }
@@ -152,18 +156,19 @@ void table_free(struct table *t)
     for (size_t i = 0; i < t->n_origins; i++)
         free(t->origins[i]);
     free(t->origins);
+    hash_free(t->hash);
     free(t->keys);
     free(t->lineages);
     free(t);
 }
 
-/* Doubles the buckets; when there is no memory the chains just grow longer. */
-static void grow(struct table *t)
+/* When there is no memory the chains just grow longer. */
+static void grow(struct table *t, size_t n_buckets)
 {
     size_t n_old = t->n_buckets;
     struct entry **old = t->keys;
-    struct entry **keys = calloc(n_old * 2, sizeof(struct entry *));
-    struct entry **lineages = calloc(n_old * 2, sizeof(struct entry *));
+    struct entry **keys = calloc(n_buckets, sizeof(struct entry *));
+    struct entry **lineages = calloc(n_buckets, sizeof(struct entry *));
 
     if (!keys || !lineages) {
         free(keys);
@@ -173,7 +178,7 @@ static void grow(struct table *t)
     free(t->lineages);
     t->keys = keys;
     t->lineages = lineages;
-    t->n_buckets = n_old * 2;
+    t->n_buckets = n_buckets;
     t->sweep_at = 0;
     for (size_t i = 0; i < n_old; i++) {
         struct entry *e = old[i];
@@ -185,6 +190,17 @@ static void grow(struct table *t)
         }
     }
     free(old);
+}
+
+void table_expect(struct table *t, size_t n)
+{
+    size_t n_buckets = t->n_buckets;
+
+    t->unsettled = true;
+    while (n_buckets < n)
+        n_buckets *= 2;
+    if (n_buckets > t->n_buckets)
+        grow(t, n_buckets);
 }
 
 /* ---- origins ---- */
@@ -352,11 +368,13 @@ bool origin_note(struct origin *o, uint64_t first, uint64_t last)
 
 /* ---- the log chain of an origin, ascending by number ---- */
 
-static void link_log(struct origin *o, struct entry *e)
+static void link_log(struct origin *o, struct entry *e, bool in_order)
 {
     uint64_t seq = e->held->r->seq;
     struct entry *before = o->last;
 
+    if (!in_order)
+        seq = UINT64_MAX; /* table_settle puts it where it belongs */
     /* A pull brings the older ones in a row while Updates go on at the end. */
     if (before && before->held->r->seq > seq && o->near)
         before = o->near;
@@ -392,6 +410,66 @@ static void unlink_log(struct entry *e)
         e->log_next->log_prev = e->log_prev;
     else
         o->last = e->log_prev;
+}
+
+static bool is_ascending(const struct origin *o)
+{
+    for (const struct entry *e = o->first; e && e->log_next; e = e->log_next)
+        if (e->held->r->seq > e->log_next->held->r->seq)
+            return false;
+    return true;
+}
+
+/* Merges two chains that ascend and end; only log_next counts. */
+static struct entry *merge_chains(struct entry *a, struct entry *b)
+{
+    struct entry *first = NULL, **end = &first;
+
+    while (a && b) {
+        struct entry **least = a->held->r->seq <= b->held->r->seq ? &a : &b;
+        *end = *least;
+        end = &(*least)->log_next;
+        *least = (*least)->log_next;
+    }
+    *end = a ? a : b;
+    return first;
+}
+
+/* From below: runs[i] is empty or has 2^i entries. */
+static struct entry *sort_chain(struct entry *e)
+{
+    enum { RUNS = 48 };
+    struct entry *runs[RUNS] = {NULL}, *all = NULL;
+
+    while (e) {
+        struct entry *run = e;
+        size_t i = 0;
+        e = e->log_next;
+        run->log_next = NULL;
+        for (; i < RUNS - 1 && runs[i]; i++) {
+            run = merge_chains(runs[i], run);
+            runs[i] = NULL;
+        }
+        runs[i] = run;
+    }
+    for (size_t i = 0; i < RUNS; i++)
+        all = merge_chains(runs[i], all);
+    return all;
+}
+
+void table_settle(struct table *t)
+{
+    for (size_t i = 0; t->unsettled && i < t->n_origins; i++) {
+        struct origin *o = t->origins[i];
+        if (is_ascending(o))
+            continue;
+        o->first = sort_chain(o->first);
+        o->last = NULL;
+        for (struct entry *e = o->first; e; o->last = e, e = e->log_next)
+            e->log_prev = o->last;
+        o->near = o->last;
+    }
+    t->unsettled = false;
 }
 
 /* ---- counts and digest ---- */
@@ -436,7 +514,7 @@ static void count(struct table *t, const struct record *r, int by)
     else if (r->kind == RECORD_CHILD)
         t->counts.child_sas += (uint64_t)by;
     part.n = digest_input(r, bytes);
-    if (crypto_hash(HASH_SHA256, &part, 1, digest) != ERR_OK)
+    if (hash_run(t->hash, &part, 1, digest) != ERR_OK)
         return;
     for (size_t i = 0; i < sizeof t->counts.digest; i++)
         t->counts.digest[i] ^= digest[i];
@@ -451,9 +529,12 @@ const struct table_counts *table_counts(const struct table *t)
 
 struct entry *table_find(const struct table *t, enum record_kind kind, uint64_t key)
 {
-    struct entry *e = t->keys[key_bucket(t->n_buckets, (uint8_t)kind, key)];
+    struct entry *e;
 
-    while (e && (e->held->r->kind != kind || record_key(e->held->r) != key))
+    if (kind == RECORD_ENDPOINT && t->n_endpoints == 0)
+        return NULL;
+    e = t->keys[key_bucket(t->n_buckets, (uint8_t)kind, key)];
+    while (e && (e->key != key || e->kind != kind))
         e = e->key_next;
     return e;
 }
@@ -478,14 +559,17 @@ struct entry *table_put(struct table *t, struct record *r, int64_t expires_ms)
         if (!e)
             goto freed;
         if (t->n_entries >= t->n_buckets)
-            grow(t);
+            grow(t, 2 * t->n_buckets);
         e->held = held;
+        e->kind = r->kind;
+        e->key = record_key(r);
         link_key(t, e);
         t->n_entries++;
+        t->n_endpoints += e->kind == RECORD_ENDPOINT;
     }
     e->expires_ms = expires_ms;
     link_lineage(t, e);
-    link_log(o, e);
+    link_log(o, e, !t->unsettled);
     count(t, r, 1);
     return e;
 freed:
@@ -495,18 +579,18 @@ freed:
 
 void table_remove(struct table *t, struct entry *e)
 {
-    const struct record *r = e->held->r;
-    struct entry **at = &t->keys[key_bucket(t->n_buckets, r->kind, record_key(r))];
+    struct entry **at = &t->keys[key_bucket(t->n_buckets, e->kind, e->key)];
 
     while (*at != e)
         at = &(*at)->key_next;
     *at = e->key_next;
-    count(t, r, -1);
+    count(t, e->held->r, -1);
     unlink_log(e);
     unlink_lineage(e);
     held_unref(e->held);
-    free(e);
     t->n_entries--;
+    t->n_endpoints -= e->kind == RECORD_ENDPOINT;
+    free(e);
 }
 
 static struct entry *same_lineage(struct entry *e, const struct id128 *lineage)

@@ -28,6 +28,8 @@ void held_unref(struct held *h); /* NULL is fine */
 
 struct entry {
     struct held *held;
+    uint64_t key; /* of the record, here so that a look-up touches entries alone */
+    uint8_t kind;
     struct origin *origin;
     int64_t expires_ms; /* wall clock */
     struct entry *key_next;
@@ -54,6 +56,10 @@ struct origin {
 
 struct table;
 struct table *table_new(void);
+/* So many records will come, about, and in any order: room for them. Until table_settle the logs
+ * may be out of order. */
+void table_expect(struct table *t, size_t n);
+void table_settle(struct table *t);
 void table_free(struct table *t);
 
 /* ---- origins ---- */

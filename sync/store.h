@@ -49,6 +49,12 @@ struct store_options {
     size_t n_keys;
     void (*wake)(void *ctx); /* from the store's thread */
     void *wake_ctx;
+    /* While the journal is read: takes a part of its records (those of `part`, and n_expected), so
+     * that reading and installing go side by side. NULL: all come in *recovery. `forget`: those
+     * taken so far are void, for the journal turned out to be damaged. Loop thread. */
+    void (*take)(void *ctx, struct sync_recovery *part);
+    void (*forget)(void *ctx);
+    void *read_ctx;
     /* For tests; 0: 200, 5000. */
     uint32_t retry_ms;   /* between two tries to write */
     uint32_t hanging_ms; /* a disk that answers nothing for so long counts as failed */

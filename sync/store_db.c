@@ -68,6 +68,7 @@ static const char *const statements[STATEMENTS] = {
 struct db {
     sqlite3 *sql;
     sqlite3_stmt *prepared[STATEMENTS];
+    sqlite3_stmt *reading; /* a reader's, under way; NULL once it has ended */
     struct journal_seal *seal;
     uint16_t slot;
     char cluster[SYNC_NAME_MAX];
@@ -301,7 +302,7 @@ static int open_key(struct db *db, const struct store_options *o)
     return key_id == o->keys[0].id ? ERR_OK : write_wrapped(db, &o->keys[0]);
 }
 
-static int check_pages(struct db *db)
+int db_check(struct db *db)
 {
     sqlite3_stmt *st;
     int rc = prepare(db, "PRAGMA quick_check(1)", &st), step;
@@ -416,15 +417,54 @@ int db_open(const struct store_options *o, struct db **out, bool *fresh)
     }
     if (rc == ERR_OK)
         rc = run(db, "COMMIT");
-    if (rc == ERR_OK && !*fresh)
-        rc = check_pages(db);
     for (int i = 0; rc == ERR_OK && i < STATEMENTS; i++)
         rc = prepare(db, statements[i], &db->prepared[i]);
     if (rc != ERR_OK) {
         db_close(db);
         return rc;
     }
+    *out = db;
+    return ERR_OK;
+}
+
+void db_accept(struct db *db)
+{
     keep_log(db, false);
+}
+
+static int reader_sql(struct db *db, const struct store_options *o)
+{
+    const char *vfs = store_vfs_reader();
+    int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX;
+
+    if (!vfs || err_of(db, sqlite3_open_v2(o->path, &db->sql, flags, vfs), "cannot open") != ERR_OK)
+        return ERR_IO;
+    keep_log(db, true);
+    return run(db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA query_only=ON;"
+                   "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON");
+}
+
+int db_open_reader(const struct store_options *o, struct db **out)
+{
+    struct db *db = calloc(1, sizeof *db);
+    int rc = ERR_NOMEM;
+
+    *out = NULL;
+    if (!db)
+        return rc;
+    db->slot = o->slot;
+    db->plain = secret_alloc(BODY_MAX);
+    if (db->plain)
+        rc = reader_sql(db, o);
+    if (rc == ERR_OK)
+        rc = open_key(db, o);
+    if (rc == ERR_OK)
+        rc = prepare(db, "SELECT kind, key, body FROM records WHERE not_after > ?", &db->reading);
+    if (rc != ERR_OK) {
+        db_close(db);
+        return rc;
+    }
+    sqlite3_bind_int64(db->reading, 1, now_read().wall_ms);
     *out = db;
     return ERR_OK;
 }
@@ -435,6 +475,7 @@ void db_close(struct db *db)
         return;
     for (int i = 0; i < STATEMENTS; i++)
         sqlite3_finalize(db->prepared[i]);
+    sqlite3_finalize(db->reading);
     sqlite3_close(db->sql);
     journal_seal_free(db->seal);
     secret_free(db->plain, BODY_MAX);
@@ -480,40 +521,35 @@ static int read_record(struct db *db, sqlite3_stmt *st, struct record **out)
     return rc == ERR_NOMEM ? rc : rc == ERR_OK ? ERR_OK : ERR_INVALID;
 }
 
-static int by_position(const void *a, const void *b)
+size_t db_expected_records(struct db *reader)
 {
-    const struct record *x = *(struct record *const *)a, *y = *(struct record *const *)b;
-    int order = memcmp(x->origin.b, y->origin.b, ID_BYTES);
+    enum { RECORDS_PER_PAGE = 6 };
+    int64_t pages = 0;
 
-    return order ? order : x->seq < y->seq ? -1 : x->seq > y->seq;
+    (void)single_int(reader, "PRAGMA page_count", &pages);
+    return pages > 0 ? (size_t)pages * RECORDS_PER_PAGE : 0;
 }
 
-static int read_records(struct db *db, struct sync_recovery *recovery)
+int db_read_some(struct db *reader, struct record **out, size_t most, size_t *n)
 {
-    sqlite3_stmt *st;
-    size_t cap = 0;
-    int rc = prepare(db, "SELECT kind, key, body FROM records WHERE not_after > ?", &st),
-        step = SQLITE_DONE;
+    int step = SQLITE_ROW, rc = ERR_OK;
 
-    if (rc != ERR_OK)
-        return rc;
-    sqlite3_bind_int64(st, 1, now_read().wall_ms);
-    while (rc == ERR_OK && (step = sqlite3_step(st)) == SQLITE_ROW) {
-        if (!room(&recovery->records, recovery->n_records, &cap, sizeof(struct record *)))
-            rc = ERR_NOMEM;
-        else
-            rc = read_record(db, st, &recovery->records[recovery->n_records]);
+    *n = 0;
+    if (!reader->reading)
+        return ERR_OK;
+    while (rc == ERR_OK && *n < most && (step = sqlite3_step(reader->reading)) == SQLITE_ROW) {
+        rc = read_record(reader, reader->reading, &out[*n]);
         if (rc == ERR_OK)
-            recovery->n_records++;
+            ++*n;
         else
             log_error("journal", "a record cannot be read: %s", err_text(rc));
     }
     if (rc == ERR_OK)
-        rc = err_of(db, step, "cannot read records");
-    sqlite3_finalize(st);
-    /* Into the order of their logs. SQLite would sort whole rows, by way of a file. */
-    if (rc == ERR_OK && recovery->n_records)
-        qsort(recovery->records, recovery->n_records, sizeof(struct record *), by_position);
+        rc = err_of(reader, step, "cannot read records");
+    if (step != SQLITE_ROW) { /* another step would begin anew */
+        sqlite3_finalize(reader->reading);
+        reader->reading = NULL;
+    }
     return rc;
 }
 
@@ -571,15 +607,11 @@ static int read_epochs(struct db *db, uint16_t own_slot, struct sync_recovery *r
     return rc;
 }
 
-int db_read(struct db *db, const struct store_options *options, struct sync_recovery *recovery)
+int db_read_rest(struct db *db, const struct store_options *options, struct sync_recovery *recovery)
 {
-    int rc = read_records(db, recovery);
+    int rc = read_vector(db, recovery);
 
-    if (rc == ERR_OK)
-        rc = read_vector(db, recovery);
-    if (rc == ERR_OK)
-        rc = read_epochs(db, options->slot, recovery);
-    return rc;
+    return rc == ERR_OK ? read_epochs(db, options->slot, recovery) : rc;
 }
 
 /* ---- writing ---- */

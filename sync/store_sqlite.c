@@ -21,6 +21,7 @@
 #include "sync/store.h"
 #include "sync/store_aside.h"
 #include "sync/store_db.h"
+#include "sync/store_load.h"
 #include "sync/store_merge.h"
 #include "sync/store_wal.h"
 
@@ -406,7 +407,7 @@ static int open_and_read(const struct store_options *options, struct db **db,
     rc = db_open(options, db, &fresh);
     if (rc != ERR_OK)
         return rc;
-    rc = db_read(*db, options, recovery);
+    rc = store_load(*db, options, recovery);
     recovery->journal_empty = fresh;
     recovery->journal_cut = wal == WAL_DAMAGED;
     if (recovery->journal_cut)
@@ -418,8 +419,10 @@ static int open_and_read(const struct store_options *options, struct db **db,
         store_recovery_free(recovery);
         db_close(*db);
         *db = NULL;
+        return rc;
     }
-    return rc;
+    db_accept(*db);
+    return ERR_OK;
 }
 
 int store_sqlite_open(const struct store_options *options, struct store **out,

@@ -13,12 +13,13 @@
 
 enum { RESERVED_AT = 20, HEADER_BYTES = 100, SUMMED_BYTES = JOURNAL_PAGE_BYTES - 8 };
 
-static const char vfs_name[] = "anysa";
+static const char vfs_name[] = "anysa", reader_name[] = "anysa-reader";
 
 struct guarded { /* followed by the file of the VFS below */
     sqlite3_file base;
     bool guards;
-    bool told; /* the log has named a damaged page */
+    bool unlocked; /* of the reader's VFS */
+    bool told;     /* the log has named a damaged page */
     uint8_t page[JOURNAL_PAGE_BYTES];
 };
 
@@ -115,15 +116,16 @@ static int pass_size(sqlite3_file *f, sqlite3_int64 *size)
 }
 static int pass_lock(sqlite3_file *f, int level)
 {
-    return below(f)->pMethods->xLock(below(f), level);
+    return self_of(f)->unlocked ? SQLITE_OK : below(f)->pMethods->xLock(below(f), level);
 }
 static int pass_unlock(sqlite3_file *f, int level)
 {
-    return below(f)->pMethods->xUnlock(below(f), level);
+    return self_of(f)->unlocked ? SQLITE_OK : below(f)->pMethods->xUnlock(below(f), level);
 }
 static int pass_reserved(sqlite3_file *f, int *out)
 {
-    return below(f)->pMethods->xCheckReservedLock(below(f), out);
+    *out = 0;
+    return self_of(f)->unlocked ? SQLITE_OK : below(f)->pMethods->xCheckReservedLock(below(f), out);
 }
 static int pass_control(sqlite3_file *f, int op, void *arg)
 {
@@ -181,6 +183,7 @@ static int guarded_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int
     int rc;
 
     memset(g, 0, sizeof *g);
+    g->unlocked = vfs->zName == reader_name;
     rc = under->xOpen(under, name, below(f), flags, out_flags);
     if (!below(f)->pMethods)
         return rc;
@@ -224,20 +227,19 @@ static int pass_last_error(sqlite3_vfs *vfs, int n, char *out)
     return under_of(vfs)->xGetLastError(under_of(vfs), n, out);
 }
 
-const char *store_vfs(void)
+static const char *register_vfs(sqlite3_vfs *vfs, const char *name)
 {
-    static sqlite3_vfs vfs;
     sqlite3_vfs *under;
 
-    if (vfs.zName)
-        return vfs.zName;
+    if (vfs->zName)
+        return vfs->zName;
     if (sqlite3_initialize() != SQLITE_OK || !(under = sqlite3_vfs_find(NULL)))
         return NULL;
-    vfs = (sqlite3_vfs){
+    *vfs = (sqlite3_vfs){
         .iVersion = 1,
         .szOsFile = (int)sizeof(struct guarded) + under->szOsFile,
         .mxPathname = under->mxPathname,
-        .zName = vfs_name,
+        .zName = name,
         .pAppData = under,
         .xOpen = guarded_open,
         .xDelete = pass_delete,
@@ -248,9 +250,23 @@ const char *store_vfs(void)
         .xCurrentTime = pass_time,
         .xGetLastError = pass_last_error,
     };
-    if (sqlite3_vfs_register(&vfs, 0) != SQLITE_OK)
-        vfs.zName = NULL;
-    return vfs.zName;
+    if (sqlite3_vfs_register(vfs, 0) != SQLITE_OK)
+        vfs->zName = NULL;
+    return vfs->zName;
+}
+
+const char *store_vfs(void)
+{
+    static sqlite3_vfs vfs;
+
+    return register_vfs(&vfs, vfs_name);
+}
+
+const char *store_vfs_reader(void)
+{
+    static sqlite3_vfs vfs;
+
+    return register_vfs(&vfs, reader_name);
 }
 
 bool store_vfs_reserve(struct sqlite3 *sql)

@@ -14,6 +14,9 @@ enum { JOURNAL_PAGE_BYTES = 4096, JOURNAL_RESERVED_BYTES = 8 };
 /* The name for sqlite3_open_v2; registers it on the first call, above what is SQLite's default
  * then. NULL on failure. Loop thread. */
 const char *store_vfs(void);
+/* The same without file locks, for a second connection that only reads while the first one, in this
+ * process, holds the lock and does not write. */
+const char *store_vfs_reader(void);
 /* Before the first statement: a database made now reserves the bytes. */
 bool store_vfs_reserve(struct sqlite3 *sql);
 /* Do the database's pages carry checksums? */

@@ -61,7 +61,8 @@ struct sync_epoch {
     uint32_t epoch;
 };
 
-/* What the journal held at start. The core takes the records (and frees them). */
+/* What the journal held at start. The core takes the records (and frees them); they come in any
+ * order, and as the codec found them: well formed. */
 struct sync_recovery {
     bool journal_empty;        /* a new journal, or one set aside */
     bool journal_cut;          /* its last transactions are lost: consistent, but of the past */
@@ -70,6 +71,7 @@ struct sync_recovery {
     size_t n_epochs;
     struct record **records;
     size_t n_records;
+    size_t n_expected;            /* records in all, about; 0 is fine */
     struct sync_position *vector; /* borrowed for the call */
     size_t n_vector;
 };
@@ -83,6 +85,7 @@ struct sync_position {
 
 enum sync_event_kind {
     SYNC_EV_RECOVERED = 1, /* recovery: the first event, once */
+    SYNC_EV_RECOVERING,    /* recovery: a part of its records, any number of times before that */
     SYNC_EV_FRAME,         /* bytes: from SUB */
     SYNC_EV_REQUEST,       /* bytes, request: a member asks us */
     SYNC_EV_REPLY,         /* bytes, request: answer to our REQUEST; n = 0: it failed */

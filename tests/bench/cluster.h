@@ -35,8 +35,8 @@ struct bench_member {
     _Atomic uint64_t bulk_done; /* pairs whose barrier opened */
     _Atomic uint64_t barrier_timeouts;
     _Atomic uint64_t update_bytes; /* the last Update's frame that it published */
-    _Atomic uint64_t opened_ns, recovered_ns, installed_ns; /* parts of its start */
-    _Atomic bool raw_ready;                                 /* its raw subscription stands */
+    _Atomic uint64_t installed_ns; /* its journal was read, and all that it held installed */
+    _Atomic bool raw_ready;        /* its raw subscription stands */
 };
 struct bench_shared {
     struct bench_member members[BENCH_MEMBERS_MAX];

@@ -310,6 +310,16 @@ static void open_dp(struct member *m)
         abort();
 }
 
+static void take_recovered(void *ctx, struct sync_recovery *part)
+{
+    struct sync_event event = {.kind = SYNC_EV_RECOVERING, .recovery = part};
+    struct member *m = ctx;
+    struct sync_effects fx = sync_step(m->core, &event, now_read());
+
+    for (size_t i = 0; i < fx.n; i++)
+        carry_out(m, &fx.fx[i]);
+}
+
 static void open_journal(struct member *m)
 {
     char path[512];
@@ -323,16 +333,18 @@ static void open_journal(struct member *m)
                                     .keys = &key,
                                     .n_keys = 1,
                                     .wake = wake,
-                                    .wake_ctx = m};
+                                    .wake_ctx = m,
+                                    .take = take_recovered,
+                                    .read_ctx = m};
 
     snprintf(path, sizeof path, "%s/%u.db", m->c->dir, m->slot);
+    dp_bulk_begin(m->dp, 0);
     if (store_sqlite_open(&options, &m->store, &recovery) != ERR_OK)
         abort();
-    m->self->opened_ns = bench_now_ns();
     fx = sync_step(m->core, &event, now_read());
-    m->self->recovered_ns = bench_now_ns();
     for (size_t i = 0; i < fx.n; i++)
         carry_out(m, &fx.fx[i]);
+    dp_bulk_end(m->dp);
     store_recovery_free(&recovery);
     m->self->installed_ns = bench_now_ns();
 }

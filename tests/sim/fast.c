@@ -62,6 +62,29 @@ int crypto_hash(enum hash_id hash, const struct slice *parts, size_t n_parts, ui
     return ERR_OK;
 }
 
+struct hash_ctx {
+    enum hash_id hash;
+};
+
+struct hash_ctx *hash_new(enum hash_id hash)
+{
+    struct hash_ctx *ctx = calloc(1, sizeof *ctx);
+
+    if (ctx)
+        ctx->hash = hash;
+    return ctx;
+}
+
+void hash_free(struct hash_ctx *ctx)
+{
+    free(ctx);
+}
+
+int hash_run(struct hash_ctx *ctx, const struct slice *parts, size_t n_parts, uint8_t *out)
+{
+    return crypto_hash(ctx->hash, parts, n_parts, out);
+}
+
 int crypto_hkdf(enum hash_id hash, struct slice key, struct slice salt, struct slice info,
                 uint8_t *out, size_t n)
 {

@@ -93,6 +93,41 @@ Test(sync_records, a_reference_outlives_its_entry)
     table_free(t);
 }
 
+static void expect_ascending(const struct table *t, uint8_t origin, size_t n)
+{
+    struct id128 id = sample_id(origin);
+    const struct origin *o = table_origin_find(t, &id);
+    const struct entry *before = NULL;
+    size_t count = 0;
+
+    for (const struct entry *e = o->first; e; before = e, e = e->log_next, count++) {
+        cr_assert_eq(e->log_prev, before);
+        cr_assert(!before || before->held->r->seq < e->held->r->seq);
+    }
+    cr_assert_eq(o->last, before);
+    cr_assert_eq(count, n);
+}
+
+Test(sync_records, a_journal_in_any_order_makes_logs_in_order)
+{
+    enum { N = 1000, STRIDE = 377 }; /* no common factor */
+    struct table *t = table_new();
+
+    table_expect(t, 2 * N);
+    for (uint32_t i = 0; i < N; i++) {
+        uint32_t at = i * STRIDE % N;
+        cr_assert(put_child(t, 1000 + at, at, 1, at + 1));
+        cr_assert(put_child(t, 9000 + i, i, 2, i + 1)); /* one that is in order */
+    }
+    table_remove(t, table_find(t, RECORD_CHILD, 1500));
+    table_settle(t);
+    expect_ascending(t, 1, N - 1);
+    expect_ascending(t, 2, N);
+    cr_assert(put_child(t, 1500, 500, 1, 501)); /* from here on each finds its place */
+    expect_ascending(t, 1, N);
+    table_free(t);
+}
+
 Test(sync_records, the_sweep_finds_what_expired)
 {
     struct table *t = table_new();
