@@ -34,9 +34,10 @@ static int check_config(const struct dp_config *c)
         log_error("dataplane", "slot %u is beyond %d", c->slot, SLOT_MAX);
         return ERR_INVALID;
     }
-    if (c->lanes > 1) {
-        log_error("dataplane", "%u lanes are not supported: set dataplane.lanes to 1", c->lanes);
-        return ERR_UNSUPPORTED;
+    if (c->lanes > DP_LANES_MAX) {
+        log_error("dataplane", "%u lanes are too many: set dataplane.lanes to %d or less", c->lanes,
+                  DP_LANES_MAX);
+        return ERR_INVALID;
     }
     if (c->n_anycast > DP_ADDRESSES_MAX)
         return ERR_FULL;

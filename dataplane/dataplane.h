@@ -36,7 +36,7 @@ struct dp_config {
     char tun[DP_NAME_MAX];
     char source[DP_NAME_MAX];   /* "auto" or "socket" */
     char provider[DP_NAME_MAX]; /* "auto" or "openssl" */
-    unsigned lanes;             /* 1 is supported */
+    unsigned lanes;             /* 1 to DP_LANES_MAX; 0: 1 */
     struct ip_addr anycast[DP_ADDRESSES_MAX];
     size_t n_anycast;
     uint32_t iv_max; /* where the IV counters end; 0: 2^32 - 1 */

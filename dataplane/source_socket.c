@@ -2,13 +2,20 @@
  * and 4500 on each anycast address, a TUN device for inner packets, all waited
  * for by one epoll. The kernel adds outer headers and fragments (its path MTU
  * discovery is off: outer packets carry no DF), checks and reassembles.
+ * UDP_ENCAP is never set: the kernel would take the ESP (FINDINGS).
  *
- * UDP_ENCAP is never set: the kernel would take the ESP (FINDINGS). Raw sockets
- * see a copy of every packet of their protocol, so one lane has them all. */
+ * Several lanes have all of these each, and share the traffic so that a flow stays with one:
+ *
+ *   TUN     a queue each; the kernel goes by the inner flow, and gives a flow's packets to the
+ *           lane that sent its other direction
+ *   UDP     SO_REUSEPORT: by the outer addresses and ports
+ *   ESP     a raw socket sees a copy of every packet of its protocol, so each has a filter:
+ *   GRE     SPI modulo lanes; the peer's address modulo lanes */
 #include "dataplane/source.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -51,6 +58,7 @@ struct burst {
 };
 
 struct source {
+    unsigned lane, lanes;
     int epoll, event;
     struct port tun;
     struct port ports[DP_ADDRESSES_MAX * SOCKETS_EACH];
@@ -71,6 +79,9 @@ static int tun_open(struct source *s, const char *name)
     struct ifreq request = {.ifr_flags = IFF_TUN | IFF_NO_PI};
     int error;
 
+    if (s->lanes > 1) /* the first makes the device, and no other process' is taken for it */
+        request.ifr_flags |= (short)(IFF_MULTI_QUEUE | (s->lane == 0 ? IFF_TUN_EXCL : 0));
+
     s->tun.fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (s->tun.fd < 0) {
         log_error("dataplane",
@@ -90,6 +101,43 @@ static int tun_open(struct source *s, const char *name)
     }
     s->ifindex = if_nametoindex(request.ifr_name);
     return s->ifindex ? ERR_OK : ERR_IO;
+}
+
+/* Of what a raw socket sees, IPv4 headers included, this lane's share: all lanes together get every
+ * packet once. What is too short to have an SPI is the first lane's, to be counted. */
+static int take_share(const struct source *s, const struct port *port)
+{
+    const uint32_t is_short = s->lane == 0 ? UINT32_MAX : 0;
+    struct sock_filter esp[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, sizeof(struct iphdr) + 4, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, is_short),
+        BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 0),
+        BPF_STMT(BPF_LD | BPF_W | BPF_IND, 0),
+        BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, s->lanes),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, s->lane, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    struct sock_filter gre[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct iphdr, saddr)),
+        BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, s->lanes),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, s->lane, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    bool is_esp = port->protocol == IP_PROTO_ESP;
+    struct sock_fprog filter = {.len = is_esp ? sizeof esp / sizeof *esp : sizeof gre / sizeof *gre,
+                                .filter = is_esp ? esp : gre};
+
+    if (setsockopt(port->fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) != 0) {
+        log_error("dataplane", "%s cannot be shared by several lanes: %s; set dataplane.lanes to 1",
+                  protocol_name(port->protocol), strerror(errno));
+        return ERR_IO;
+    }
+    while (recv(port->fd, NULL, 0, MSG_DONTWAIT | MSG_TRUNC) >= 0)
+        ; /* what came before the filter */
+    return ERR_OK;
 }
 
 static bool set_option(int fd, int level, int option, int value)
@@ -133,6 +181,8 @@ static int port_open(struct source *s, struct port *port)
     (void)set_option(port->fd, SOL_SOCKET, SO_SNDBUF, RECEIVE_BUFFER_BYTES);
     /* A restart may overlap with the end of its predecessor. */
     (void)set_option(port->fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (udp && s->lanes > 1)
+        (void)set_option(port->fd, SOL_SOCKET, SO_REUSEPORT, 1); /* else bind says why not */
     /* Outer packets may be fragmented on their way. */
     (void)set_option(port->fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
     if (udp)
@@ -142,7 +192,7 @@ static int port_open(struct source *s, struct port *port)
         explain_bind(port, errno);
         return ERR_IO;
     }
-    return ERR_OK;
+    return udp || s->lanes == 1 ? ERR_OK : take_share(s, port);
 }
 
 static int watch(struct source *s, int fd, void *what)
@@ -207,6 +257,8 @@ static int socket_open(const struct source_config *config, struct source **out)
 
     if (!s)
         return ERR_NOMEM;
+    s->lane = config->lane;
+    s->lanes = dp->lanes;
     s->tun.fd = -1;
     s->epoll = epoll_create1(EPOLL_CLOEXEC);
     s->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

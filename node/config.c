@@ -361,10 +361,6 @@ static int take_dataplane(const struct config_source *src, const struct raw_data
                            "use a name such as anysa0",
                            raw->tun);
     rc = config_u32(at(src, "dataplane.lanes"), raw->lanes, 1, DP_LANES_MAX, &lanes);
-    if (rc == ERR_OK && lanes > 1)
-        return config_fail(at(src, "dataplane.lanes"),
-                           "lanes: %" PRIu32 " is not supported by this version; set lanes: 1",
-                           lanes);
     c->dataplane.lanes = lanes;
     return rc;
 }

@@ -107,7 +107,7 @@ mesh:
 http:      {listen: "127.0.0.1:8080"}
 ike:       {barrier_timeout_ms: ${NODE_BARRIER:-250}, dpd_s: ${NODE_DPD:-30}, lifetime_s: ${NODE_LIFETIME:-86400}, child_lifetime_s: ${NODE_CHILD_LIFETIME:-28800}, max_children: 100,
             half_open_cookie_threshold: 64, fragment_size: ${NODE_FRAGMENT:-1280}}
-dataplane: {source: auto, tun: anysa0, lanes: 1}
+dataplane: {source: auto, tun: anysa0, lanes: ${NODE_LANES:-1}}
 tunnels_file: tunnels.yaml
 YAML
     cp -a "$STATE/common/cluster.key" "$STATE/common/tunnels.yaml" "$STATE/common/psk" "$dir/"

@@ -189,6 +189,79 @@ static void unknown_local_address(struct world *world, struct child_record sa)
     sealed_out(world, &sa);
 }
 
+/* ---- several lanes: each has a share, nothing comes twice or not at all ---- */
+
+enum { SPREAD_SAS = 12, SPREAD_FLOWS = 96 };
+
+static unsigned lanes_that(struct world *world, bool sent, const uint64_t *before)
+{
+    const struct dp *dp = world->rig.dp;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < dp->n_lanes; i++) {
+        const struct lane_counters *c = &dp->lanes[i]->counters;
+        n += tally_get(sent ? &c->packets_out : &c->packets_in) > before[i];
+    }
+    return n;
+}
+
+static void note_lanes(const struct world *world, bool sent, uint64_t *before)
+{
+    const struct dp *dp = world->rig.dp;
+
+    for (unsigned i = 0; i < dp->n_lanes; i++) {
+        const struct lane_counters *c = &dp->lanes[i]->counters;
+        before[i] = tally_get(sent ? &c->packets_out : &c->packets_in);
+    }
+}
+
+static void every_lane_receives(struct world *world)
+{
+    uint64_t before[DP_LANES_MAX];
+    struct dp_counters all;
+    uint64_t sum, dropped = all_drops(&world->rig);
+
+    dp_get_counters(world->rig.dp, &all);
+    sum = all.packets_in;
+    note_lanes(world, false, before);
+    for (uint32_t i = 0; i < SPREAD_SAS; i++) {
+        struct child_record sa = rig_record(&suite_rows[0], SPI + 100 + i, 1);
+        CHECK(dp_sa_apply(world->rig.dp, &sa) == ERR_OK);
+        for (size_t k = 0; k < 4; k++)
+            native_in(world, &sa, 100);
+    }
+    CHECK(lanes_that(world, false, before) == world->rig.dp->n_lanes);
+    for (uint32_t i = 0; i < SPREAD_SAS; i++) {
+        struct child_record sa = rig_record(&suite_rows[0], SPI + 100 + i, 1);
+        encapsulated_in(world, &sa);
+    }
+    dp_get_counters(world->rig.dp, &all);
+    CHECK(all.packets_in - sum == SPREAD_SAS * 5);
+    CHECK(all_drops(&world->rig) == dropped);
+}
+
+static void every_lane_sends(struct world *world)
+{
+    static uint64_t ivs[SPREAD_FLOWS * 2];
+    uint64_t before[DP_LANES_MAX];
+    struct child_record sa = rig_record(&suite_rows[0], SPI, 1);
+
+    CHECK(dp_sa_apply(world->rig.dp, &sa) == ERR_OK);
+    note_lanes(world, true, before);
+    for (size_t i = 0; i < SPREAD_FLOWS * 2; i++) {
+        size_t n =
+            make_udp(BEHIND_US, BEHIND_ACME, (uint16_t)(5000 + i % SPREAD_FLOWS), 1000, 60, packet);
+        world->inner_send(world, packet, n);
+        wire = (struct wire){.protocol = IP_PROTO_ESP};
+        CHECK(world->wire_recv(world, &wire));
+        CHECK(peer_open(&sa, &suite_rows[0], wire.bytes, wire.n, back, NULL, NULL) == n);
+        memcpy(&ivs[i], wire.bytes + 8, sizeof ivs[i]);
+        for (size_t k = 0; k < i; k++)
+            CHECK(ivs[k] != ivs[i]);
+    }
+    CHECK(lanes_that(world, true, before) == world->rig.dp->n_lanes);
+}
+
 static void story(struct world *world)
 {
     struct child_record sa = rig_record(&suite_rows[0], SPI, 1);
@@ -441,7 +514,7 @@ static void check_kernel_routes(struct world *world)
     in_shell(world, "test -z \"$(ip -4 addr show dev anysa-ct0)\"");
 }
 
-static void play_socket(void)
+static void play_socket(unsigned lanes)
 {
     static struct world world_of_sockets = {.name = "socket",
                                             .wire_send = socket_wire_send,
@@ -454,10 +527,11 @@ static void play_socket(void)
                                .tun = "anysa-ct0",
                                .source = "auto",
                                .provider = "auto",
-                               .lanes = 1,
+                               .lanes = lanes,
                                .n_anycast = 1};
 
     config.anycast[0] = addr(ANYCAST);
+    world->name = lanes == 1 ? "socket" : "socket, several lanes";
     in_shell(world,
              "ip link set lo up && ip addr add " ANYCAST "/32 dev lo && ip addr add " CUSTOMER
              "/32 dev lo && ip addr add " BEHIND_US "/32 dev lo && "
@@ -473,11 +547,26 @@ static void play_socket(void)
     /* so that the kernel does not answer "port unreachable" */
     world->listener = open_socket(world, SOCK_DGRAM, 0, BEHIND_US, 53);
     story(world);
+    if (lanes > 1) {
+        every_lane_receives(world);
+        every_lane_sends(world);
+    }
     check_kernel_routes(world);
+    if (lanes > 1) { /* the device is this process' alone */
+        struct dp_callbacks none = {0};
+        struct dp *dp = NULL;
+        CHECK(dp_open(&config, &none, &dp) != ERR_OK);
+    }
     rig_close(&world->rig);
     in_shell(world, "! ip link show anysa-ct0 >/dev/null 2>&1");
     rig_open(&world->rig, &config); /* at once again: a restart */
     rig_close(&world->rig);
+    close(world->esp);
+    close(world->gre);
+    close(world->udp4500);
+    close(world->udp500);
+    close(world->inner);
+    close(world->listener);
 }
 
 int main(void)
@@ -487,6 +576,9 @@ int main(void)
         printf("socket: skipped, no network namespace or TUN device here: %s\n", strerror(errno));
         return SKIP;
     }
-    play_socket();
+    play_socket(1);
+    if (unshare(CLONE_NEWNET) != 0)
+        return 1;
+    play_socket(3);
     return 0;
 }

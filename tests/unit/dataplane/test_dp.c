@@ -466,9 +466,8 @@ Test(dataplane_dp, what_is_not_supported_is_refused)
     struct memory_net net = {0};
     struct dp *dp = NULL;
 
-    config.lanes = 2;
-    cr_assert_eq(dp_open_with(&config, &callbacks, &source_memory, &net, false, &dp),
-                 ERR_UNSUPPORTED);
+    config.lanes = DP_LANES_MAX + 1;
+    cr_assert_eq(dp_open_with(&config, &callbacks, &source_memory, &net, false, &dp), ERR_INVALID);
     config.lanes = 1;
     config.slot = SLOT_MAX + 1;
     cr_assert_eq(dp_open_with(&config, &callbacks, &source_memory, &net, false, &dp), ERR_INVALID);

@@ -98,8 +98,6 @@ static const struct bad bad_node[] = {
     {"source: socket", "source: dpdk", "node.yaml:13:21", "unknown source 'dpdk'",
      "auto or socket"},
     {"tun: tun7", "tun: a-name-too-long0", "node.yaml:13:34", "1 to 15 characters", "change it"},
-    {"lanes: 1", "lanes: 2", "node.yaml:13:47", "lanes: 2 is not supported by this version",
-     "set lanes: 1"},
     {"lanes: 1", "lanes: 16", "node.yaml:13:47", "from 1 to 15", "in that range"},
     {"tunnels.yaml", "none.yaml", "node.yaml:14:15", "cannot open", "check the path"},
 };
