@@ -46,7 +46,7 @@ old_id=$(member 1 1 .key_id)
 both=2,$old_id # a hash of a name: surely the greater one
 sas=$(router_sas 1)
 (umask 077 && "$BIN/anysa" cluster-key generate --id 2 >"$STATE/new.key")
-pings_start 1 0.02
+pings_start 1 0.01
 
 # 1. every node accepts it. n2 dies between edit and reload, n3 after the reload.
 check "n1: --add" rotate 1 --add "$STATE/new.key"
@@ -104,7 +104,7 @@ for node in 1 2 3; do
 done
 eventually "all accept the new key alone" 5 all_accept 2
 check "n1: --drop once more changes nothing" rotate 1 --drop k1
-pings_end "rotation" 1 400
+pings_end "rotation" 1 300
 equal "c1: SAs are those before" "$sas" "$(router_sas 1)"
 say "3: the old key is gone; $PINGS_ANSWERED pings, none lost"
 
