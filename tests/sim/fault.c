@@ -76,18 +76,23 @@ static void fade(struct sim *s, struct member *m)
     if (!m->core)
         return;
     sim_note(s, "-- %d fades", m->index);
+    s->fading = m->index + 1;
     for (int i = 0; i < (int)s->n; i++)
         if (i != m->index) {
             net_cut(s, i, m->index, true);
             s->links[m->index][i].lose = 500;
         }
     sim_at(
-        s, s->now.mono_us + between(s, 100, 2000) * 1000ULL,
+        s, s->now.mono_us + between(s, 100, 2500) * 1000ULL,
         (struct event){.kind = EV_MEND, .b = (uint8_t)m->index, .life = m->life, .id = END_FADE});
+    /* Who is left and the one that fades may both take over what another leaves behind. */
+    if (chance(s, 500))
+        crash(s, &s->members[(size_t)(m->index + 1) % s->n]);
 }
 
 static void end_fade(struct sim *s, struct member *m)
 {
+    s->fading = 0;
     for (int i = 0; i < (int)s->n; i++) {
         s->links[m->index][i].lose = below(s, 20);
         net_cut(s, i, m->index, false);

@@ -7,7 +7,7 @@
  *   sim --keep-going ...           goes on after a failure
  *   sim --without NAME ...         with that guard of sync/mutant.def switched off
  *   sim --mutants                  the gate: with any one guard of sync/mutant.def switched off,
- *                                  some seed below 60,000 fails */
+ *                                  some seed below 10,000 fails */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,7 +106,7 @@ static void report(const struct totals *t, double seconds, uint64_t failed)
 
 /* ---- the mutation gate ---- */
 
-enum { PROGRESS_SEEDS = 25000, GATE_SEEDS = 60000 };
+enum { PROGRESS_SEEDS = 25000, GATE_SEEDS = 10000 };
 enum mutant mutant_on;
 
 static bool caught(enum mutant which, const char *name, const char *text, struct sim *s)

@@ -26,6 +26,8 @@ static int any_member(struct sim *s)
 {
     int at = (int)below(s, (uint32_t)s->n);
 
+    if (s->fading && s->members[s->fading - 1].core && chance(s, 400))
+        return s->fading - 1; /* the network does not know yet */
     for (size_t i = 0; i < s->n && !s->members[at].core; i++)
         at = (int)below(s, (uint32_t)s->n);
     return at;
