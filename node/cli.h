@@ -106,6 +106,8 @@ int cli_check(const struct cli *cli, char *const *args);
 int cli_psk_generate(const struct cli *cli, char *const *args);
 int cli_cluster_key_generate(const struct cli *cli, char *const *args);
 int cli_cluster_key_rotate(const struct cli *cli, char *const *args);
+int cli_member_add(const struct cli *cli, char *const *args);
+int cli_member_remove(const struct cli *cli, char *const *args);
 int cli_unsupported(const struct cli *cli, char *const *args);
 
 #endif

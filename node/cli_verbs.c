@@ -44,8 +44,19 @@ const struct cli_verb cli_verbs[] = {
      "both while a member is dead or this node does not answer; --force does it all the same.\n"
      "A step that is done already changes nothing.",
      1, CLI_ADD | CLI_USE | CLI_DROP | CLI_FORCE, cli_cluster_key_rotate},
-    {"member add", "SLOT ADDRESS", "add a node to the member list", 2, 0, cli_unsupported},
-    {"member remove", "SLOT", "remove a node from the member list", 1, 0, cli_unsupported},
+    {"member add", "SLOT ADDRESS [--config FILE]",
+     "add a node to the member list\n"
+     "Edits mesh.members of one node's file (/etc/anysa/node.yaml unless given) and nothing else "
+     "in\n"
+     "it; ADDRESS is HOST:PORT. Do the same on every node, then the next change: while live "
+     "members\n"
+     "have different lists, or this node does not answer, another change is refused (--force).",
+     2, CLI_CONFIG | CLI_FORCE, cli_member_add},
+    {"member remove", "SLOT [--config FILE]",
+     "remove a node from the member list\n"
+     "As member add. Stop that node first; where it is lost for good, removing it lets the others\n"
+     "grant epochs again.",
+     1, CLI_CONFIG | CLI_FORCE, cli_member_remove},
     {"purge", "", "drop every SA of the cluster", 0, 0, cli_unsupported},
 };
 const size_t cli_verbs_n = sizeof cli_verbs / sizeof cli_verbs[0];

@@ -83,14 +83,14 @@ static void granted(void *ctx, uint32_t epoch)
 static const struct grant_ops ops = {journal, send_claim, send_vote, granted};
 
 /* Of the slots alone: where a member can be reached may differ from place to place. */
-static uint64_t members_digest(const struct sync_config *config)
+uint64_t sync_members_digest(const uint16_t *slots, size_t n)
 {
     uint8_t bitmap[(SLOT_MAX + 8) / 8] = {0}, hash[HASH_MAX];
     struct slice s = {bitmap, sizeof bitmap};
     uint64_t digest = 0;
 
-    for (size_t i = 0; i < config->n_members; i++)
-        bitmap[config->members[i] / 8] |= (uint8_t)(1 << (config->members[i] % 8));
+    for (size_t i = 0; i < n; i++)
+        bitmap[slots[i] / 8] |= (uint8_t)(1 << (slots[i] % 8));
     if (crypto_hash(HASH_SHA256, &s, 1, hash) != ERR_OK)
         return 0;
     for (int i = 0; i < 8; i++)
@@ -100,7 +100,8 @@ static uint64_t members_digest(const struct sync_config *config)
 
 bool epoch_new(struct sync_core *core)
 {
-    const uint64_t digest = core->members_digest = members_digest(&core->config);
+    const uint64_t digest = core->members_digest =
+        sync_members_digest(core->config.members, core->config.n_members);
     struct grants_config config = {.slot = core->config.slot,
                                    .incarnation = core->incarnation,
                                    .members = core->config.members,

@@ -257,6 +257,8 @@ struct sync_key { /* a cluster key by its id, and a value that tells whether two
     uint32_t id, check;
 };
 
+/* Of the slots of a member list, in any order; 0 when it cannot be made. */
+uint64_t sync_members_digest(const uint16_t *slots, size_t n);
 /* 0 with the check value of a key, or ERR_CRYPTO. */
 int sync_key_check(const struct cluster_key *key, uint32_t *check);
 

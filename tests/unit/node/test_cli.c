@@ -104,7 +104,7 @@ Test(cli, unsupported_verbs_are_a_usage_error)
         unsupported++;
         cr_expect_eq(cli_verbs[i].run(&cli, NULL), CLI_USAGE);
     }
-    cr_expect_eq(unsupported, 4);
+    cr_expect_eq(unsupported, 2);
 }
 
 Test(cli, cells)
@@ -282,4 +282,48 @@ Test(cli, one_editor_at_a_time, .init = config_files_begin, .fini = config_files
     cr_assert_eq(cli_file_stage(&two, (const uint8_t *)"never", 5), CLI_FINE);
     cli_file_close(&two);
     expect_keys("some", "after");
+}
+
+static bool file_says(const char *name, const char *text)
+{
+    char got[4096] = "";
+    FILE *f = fopen(config_file(name), "r");
+    bool said;
+
+    cr_assert_not_null(f);
+    cr_assert_lt(fread(got, 1, sizeof got - 1, f), sizeof got);
+    fclose(f);
+    said = strstr(got, text);
+    return said;
+}
+
+Test(cli, member, .init = config_files_begin, .fini = config_files_end)
+{
+    static const struct {
+        const char *slot, *address;
+        int rc;
+    } bad[] = {
+        {"x", "h:1", CLI_USAGE},   {"1023", "h:1", CLI_USAGE}, {"9", "h", CLI_USAGE},
+        {"9", "h:0", CLI_USAGE},   {"9", "h:1\"}", CLI_USAGE}, {"1", "h:1", CLI_USAGE},
+        {"9", "h:1 #", CLI_USAGE}, {"", "h:1", CLI_USAGE},     {"9", "", CLI_USAGE},
+    };
+    char path[256], *args[2] = {(char *)"9", (char *)"10.99.0.9:7800"};
+    struct cli cli = {.url = "http://127.0.0.1:1", .config = path};
+
+    snprintf(path, sizeof path, "%s", config_file("node.yaml"));
+    cr_expect_eq(cli_member_add(&cli, args), CLI_FAILED, "no node says whether they agree");
+    cr_expect(!file_says("node.yaml", "10.99.0.9:7800"));
+    cli.force = true;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *words[2] = {(char *)bad[i].slot, (char *)bad[i].address};
+        cr_expect_eq(cli_member_add(&cli, words), bad[i].rc, "%s %s", bad[i].slot, bad[i].address);
+    }
+    cr_expect_eq(cli_member_add(&cli, args), CLI_FINE);
+    cr_expect(file_says("node.yaml", "{slot: 9, address: \"10.99.0.9:7800\"}"));
+    cr_expect_eq(cli_member_add(&cli, args), CLI_FINE, "already");
+    args[1] = (char *)"10.99.0.9:7900";
+    cr_expect_eq(cli_member_add(&cli, args), CLI_USAGE, "elsewhere");
+    cr_expect_eq(cli_member_remove(&cli, args), CLI_FINE);
+    cr_expect(!file_says("node.yaml", "slot: 9"));
+    cr_expect_eq(cli_member_remove(&cli, args), CLI_FINE, "already");
 }
