@@ -36,6 +36,11 @@ void ike_set_keys(struct ike_engine *e, const struct secret *spi, const struct s
     e->config.cookie_also = *also;
 }
 
+void ike_set_alone(struct ike_engine *e, bool alone)
+{
+    e->config.ask_others = !alone;
+}
+
 /* ---- actions ---- */
 
 struct ike_action *act_add(struct ike_engine *e, enum ike_action_kind kind)

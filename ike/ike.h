@@ -169,6 +169,9 @@ int ike_restore(struct ike_engine *engine, const struct record *ike,
 void ike_set_keys(struct ike_engine *engine, const struct secret *spi, const struct secret *cookie,
                   const struct secret *also);
 
+/* Whether there are no other members: then nobody is asked when a peer was last heard. */
+void ike_set_alone(struct ike_engine *engine, bool alone);
+
 /* ---- steering: what the node reads of a datagram before it knows whose it is ---- */
 struct ike_peek {
     uint64_t spi_i, spi_r;

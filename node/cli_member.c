@@ -104,7 +104,7 @@ static int check_cluster(const struct cli *cli, const struct slots *wanted)
         (uint16_t)json_integer_value(json_object_get(node, "slot"));
     if (differ(&running, wanted) > 1) {
         fputs("anysa: the node runs with another list than its file has: one change at a time; "
-              "restart it first\n",
+              "reload it first (SIGHUP)\n",
               stderr);
         rc = CLI_FAILED;
     } else {
@@ -204,8 +204,7 @@ static int tell(const struct cli *cli, const struct change *change, bool changed
     printf("%s: slot %u is %s the member list%s\n", path, change->slot,
            change->address ? "in" : "not in", changed ? "" : " already");
     if (changed)
-        puts("restart this node, and do the same on every other one, one after the other; then the "
-             "next change");
+        puts("reload this node (SIGHUP), and do the same on every other one; then the next change");
     return fflush(stdout) == 0 ? CLI_FINE : CLI_FAILED;
 }
 

@@ -457,6 +457,51 @@ int config_read_keys(const struct config *cfg, struct cluster_key keys[CLUSTER_K
     return read_keys(at(&src, NULL), cfg->cluster.key_file, keys, n);
 }
 
+static int read_members(struct config_source *src, struct config *c)
+{
+    struct raw_config *raw;
+    struct file_bytes f;
+    int rc = config_read_file(at(src, NULL), c->path, NODE_FILE_MAX, false, &f);
+
+    if (rc != ERR_OK)
+        return rc;
+    src->text = f.p;
+    src->n = f.n;
+    rc = raw_config_load(src, &raw);
+    if (rc == ERR_OK) {
+        rc = take_node(src, raw->node, c);
+        if (rc == ERR_OK)
+            rc = take_mesh(src, raw->mesh, c);
+        raw_config_free(raw);
+    }
+    file_bytes_free(&f);
+    return rc;
+}
+
+int config_read_members(const struct config *cfg, struct config_member **members, size_t *n,
+                        struct config_error *err)
+{
+    struct config_source src = {.file = cfg->path, .err = err};
+    struct config *c = secret_alloc(sizeof *c);
+    int rc;
+
+    memset(err, 0, sizeof *err);
+    if (!c)
+        return config_no_memory(&src);
+    memcpy(c->path, cfg->path, sizeof c->path);
+    set_defaults(c);
+    rc = read_members(&src, c);
+    if (rc == ERR_OK && c->node.slot != cfg->node.slot)
+        rc = config_fail(at(&src, "node.slot"), "the slot of a running node stays; restart it");
+    if (rc == ERR_OK) {
+        *members = c->mesh.members;
+        *n = c->mesh.n;
+        c->mesh.members = NULL;
+    }
+    config_free(c);
+    return rc;
+}
+
 void config_free(struct config *cfg)
 {
     if (!cfg)

@@ -142,6 +142,9 @@ int config_reload_tunnels(struct config *cfg, struct config_error *err);
  * above) *n is 0. */
 int config_read_keys(const struct config *cfg, struct cluster_key keys[CLUSTER_KEYS_MAX], size_t *n,
                      struct config_error *err);
+/* Reads the member list of the node file again; *members is the caller's to free. As above. */
+int config_read_members(const struct config *cfg, struct config_member **members, size_t *n,
+                        struct config_error *err);
 void config_free(struct config *cfg); /* wipes; NULL is fine */
 
 /* NULL when the id is unknown. Borrowed from cfg. */

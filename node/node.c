@@ -236,6 +236,7 @@ static void on_hup(uv_signal_t *handle, int number)
 {
     (void)number;
     node_keys_reload(handle->data);
+    node_members_reload(handle->data);
     node_reload(handle->data);
 }
 
@@ -487,28 +488,16 @@ static int open_dataplane(struct node *node)
     return uv_poll_start(&node->dp_wake, UV_READABLE, on_dp_wake) == 0 ? ERR_OK : ERR_IO;
 }
 
-static struct transport_peer mesh_peer(const struct config_member *member)
-{
-    struct transport_peer peer = {.slot = member->slot, .port = member->port};
-
-    memcpy(peer.host, member->host, sizeof peer.host);
-    return peer;
-}
-
 static int open_mesh(struct node *node)
 {
     const struct config *config = node->config;
-    const struct config_member *self = config_self(config);
-    struct transport_peer me = mesh_peer(self);
-    struct transport_peer *others = calloc(config->mesh.n, sizeof *others);
-    size_t n = 0;
+    struct transport_peer me = node_mesh_peer(config_self(config));
+    size_t n;
+    struct transport_peer *others = node_mesh_others(node, &n);
     int err;
 
     if (!others)
         return ERR_NOMEM;
-    for (size_t i = 0; i < config->mesh.n; i++)
-        if (config->mesh.members[i].slot != self->slot)
-            others[n++] = mesh_peer(&config->mesh.members[i]);
     err = transport_nng_open(&me, others, n, wake, &node->transport_wake, &node->transport);
     free(others);
     if (err != ERR_OK) {

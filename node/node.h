@@ -236,6 +236,12 @@ int node_keys_open(struct node *node);    /* from the configuration */
 void node_keys_reload(struct node *node); /* SIGHUP: the key file is read again */
 void node_keys_tick(struct node *node);
 
+/* ---- members.c ---- */
+void node_members_reload(struct node *node); /* SIGHUP: the member list is read again */
+struct transport_peer node_mesh_peer(const struct config_member *member);
+/* All members but us; the caller frees them. NULL: no memory. */
+struct transport_peer *node_mesh_others(const struct node *node, size_t *n);
+
 /* ---- ready.c ---- */
 struct readiness {
     const char *reasons[NODE_REASONS_MAX]; /* why not; static storage */

@@ -224,6 +224,9 @@ static void take_event(struct sync_core *core, const struct sync_event *ev)
     case SYNC_EV_EPOCH:
         grants_want_next(core->grants);
         break;
+    case SYNC_EV_MEMBERS:
+        members_set(core, ev->members, ev->n_members);
+        break;
     case SYNC_EV_FLUSH:
         break;
     }

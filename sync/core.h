@@ -298,6 +298,12 @@ void peers_stall(struct sync_core *core, uint64_t stall_us);
 void peers_tell(struct sync_core *core); /* MEMBER effects for what changed */
 void peers_announce(struct sync_core *core);
 void peers_free(struct sync_core *core);
+void peer_forget_announce(struct peer *p); /* all that its last one said */
+/* Entries of an Announce's `heard` for so many members. */
+size_t peers_heard_room(size_t n_members);
+
+/* ---- core_members.c ---- */
+void members_set(struct sync_core *core, const uint16_t *slots, size_t n);
 
 /* ---- core_pull.c: the one repair, both sides; synced ---- */
 void pull_look(struct sync_core *core, struct peer *p); /* what do we lack of what it says? */

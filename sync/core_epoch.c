@@ -134,6 +134,9 @@ void epoch_heard(struct sync_core *core, const struct peer *p)
 
     if (!a->tells_epochs)
         return;
+    /* Of another list: its table may lack a slot of ours, and so it is sure of none. */
+    if (a->members && a->members != core->members_digest)
+        return;
     for (size_t i = 0; i < a->n_epochs; i++)
         said[i] = (struct grant_promise){a->epochs[i].slot, a->epochs[i].epoch};
     grants_heard(core->grants, p->slot, a->sure, a->sure_of, a->n_sure_of, said, a->n_epochs);
@@ -168,7 +171,8 @@ bool epoch_tables_wanted(const struct sync_core *core)
     for (size_t i = 0; i < core->n_peers; i++) {
         const struct peer *p = &core->peers[i];
         if (peer_has_candidate(core, p) ||
-            (p->believed && (!p->announced || !p->says.sure || p->says.epoch == 0)))
+            (p->believed && (!p->announced || !p->says.sure || p->says.epoch == 0 ||
+                             p->says.members != core->members_digest)))
             return true;
     }
     return false;

@@ -23,12 +23,18 @@
 #include "proto/log.h"
 #include "sync/core.h"
 
+size_t peers_heard_room(size_t n_members)
+{
+    size_t heard = (CANDIDATES_MAX + 1) * n_members;
+
+    return heard < CODEC_HEARD_MAX ? heard : CODEC_HEARD_MAX;
+}
+
 bool peers_new(struct sync_core *core)
 {
     const struct sync_config *c = &core->config;
-    size_t heard = (CANDIDATES_MAX + 1) * c->n_members;
 
-    core->cap_heard = heard < CODEC_HEARD_MAX ? heard : CODEC_HEARD_MAX;
+    core->cap_heard = peers_heard_room(c->n_members);
     core->heard = calloc(core->cap_heard, sizeof *core->heard);
     core->peers = calloc(c->n_members, sizeof *core->peers);
     if (!core->heard || !core->peers)
@@ -63,7 +69,7 @@ static void free_says(struct peer *p)
 }
 
 /* All that was said by the incarnation before. */
-static void forget_announce(struct peer *p)
+void peer_forget_announce(struct peer *p)
 {
     free_says(p);
     p->announced = false;
@@ -76,7 +82,7 @@ static void forget_announce(struct peer *p)
 void peers_free(struct sync_core *core)
 {
     for (size_t i = 0; i < core->n_peers; i++)
-        forget_announce(&core->peers[i]);
+        peer_forget_announce(&core->peers[i]);
     free(core->peers);
     free(core->heard);
 }
@@ -247,7 +253,7 @@ static void believe(struct sync_core *core, struct peer *p, const struct frame_h
     log_info("sync", "member %u is incarnation %s", p->slot, id128_format(&h->incarnation, text));
     if (core->pull.active && core->pull.from == p)
         pull_fail(core);
-    forget_announce(p);
+    peer_forget_announce(p);
     p->believed = true;
     p->incarnation = h->incarnation;
     log_revive(core, p);

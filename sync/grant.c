@@ -108,6 +108,39 @@ struct grants *grants_new(const struct grants_config *config)
     return g;
 }
 
+bool grants_set_members(struct grants *g, const uint16_t *members, size_t n, uint64_t digest)
+{
+    struct grant_peer *peers = calloc(n ? n : 1, sizeof *peers);
+    size_t n_peers = 0;
+
+    if (!peers)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        const struct grant_peer *before = find(g, members[i]);
+        struct grant_peer *p = &peers[n_peers];
+        if (members[i] == g->slot)
+            continue;
+        if (before)
+            *p = *before;
+        p->slot = members[i];
+        /* All this was said by and about another list. */
+        p->told = p->sure = p->vote_due = p->yes = p->witnessed = p->torn = false;
+        memset(p->sure_of, 0, sizeof p->sure_of);
+        p->refusal = 0;
+        n_peers++;
+    }
+    free(g->peers);
+    g->peers = peers;
+    g->n_peers = n_peers;
+    memset(g->peer_at, 0, sizeof g->peer_at);
+    for (size_t i = 0; i < n_peers; i++)
+        g->peer_at[peers[i].slot] = (uint16_t)(i + 1);
+    g->members_digest = digest;
+    g->round++; /* votes of the round before are void */
+    g->sent_us = 0;
+    return true;
+}
+
 void grants_free(struct grants *g)
 {
     if (g)

@@ -90,6 +90,15 @@ struct grants_config {
 };
 
 struct grants *grants_new(const struct grants_config *config); /* NULL: no memory */
+/* The member list has one more or one fewer; false: no memory, and nothing has changed.
+ *
+ * An epoch that is granted stays. Quorums of the old list and of the new one have a grantor in
+ * common, as long as the two differ by one member:
+ *
+ *     M and M + 1 others: (M / 2 + 1) + ((M + 1) / 2 + 1) = M + 2 > M + 1
+ *
+ * Nobody is sure of a slot that comes: its promises may be from when it was a member before. */
+bool grants_set_members(struct grants *g, const uint16_t *members, size_t n, uint64_t digest);
 void grants_free(struct grants *g);
 /* What the journal held: promises for any slot, ours among them. Before anything else. */
 void grants_recover(struct grants *g, const struct grant_promise *promises, size_t n);

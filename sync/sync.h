@@ -98,6 +98,7 @@ enum sync_event_kind {
     SYNC_EV_TICK,          /* at least every 10 ms */
     SYNC_EV_DRAIN,         /* draining: announce that we leave, or are back */
     SYNC_EV_EPOCH,         /* half of the granted epoch's IVs are used: the next one is wanted */
+    SYNC_EV_MEMBERS,       /* members: another member list, with one more or one fewer */
     SYNC_EV_FLUSH,         /* the loop turn ends: let out what `more` held back */
 };
 
@@ -146,6 +147,8 @@ struct sync_event {
     struct sync_moved moved;
     struct sync_activity *activity;
     uint32_t spi_in;
+    const uint16_t *members; /* slots, ours among them; borrowed for the call */
+    size_t n_members;
     bool draining, leaving; /* leaving: the last words, nobody waits for us any more */
 };
 

@@ -42,6 +42,9 @@ struct transport_ops {
     int (*reply)(struct transport *t, uint64_t id, struct slice bytes);
     void (*poll)(struct transport *t, transport_deliver_fn *deliver, void *ctx);
     void (*close)(struct transport *t); /* frees; may leave sockets to process exit */
+    /* Other peers from now on: dials those that are new, and drops those that are not among them.
+     * ERR_FULL, ERR_IO or ERR_NOMEM: some are not dialled. */
+    int (*set_peers)(struct transport *t, const struct transport_peer *others, size_t n);
 };
 
 /* Starts nng's threads, which inherit what the calling one may do. ERR_OK or ERR_NOMEM. */

@@ -53,6 +53,7 @@ enum {
     CALLS_PER_PEER = 4, /* requests under way */
     TIMEOUTS_IN_A_ROW = 3,
     ANSWERS = 16,         /* requests being answered */
+    LINKS_MAX = 2048,     /* members, and those that were and are no more */
     FRAMES_AT_ONCE = 256, /* published ones delivered in a turn of the loop */
     URL_BYTES = 320,
 };
@@ -87,6 +88,8 @@ struct line { /* a connection that we dial */
 struct peer_link {
     struct nng_transport *t;
     uint16_t slot;
+    _Atomic bool gone; /* no member any more: on_watch cuts it off */
+    bool cut;          /* on_watch's: it is done */
     nng_socket req;
     struct call calls[CALLS_PER_PEER];
     struct line sub_line, req_line;
@@ -104,8 +107,9 @@ struct nng_transport {
     uint64_t watched_ms; /* when on_watch ran last; its own */
     uint64_t polled_ms;  /* under the lock: when the loop last took what came */
     struct answer answers[ANSWERS];
-    struct peer_link *peers;
-    size_t n_peers;
+    /* Links are added, and never taken away: nng's threads may be at one. */
+    struct peer_link *peers[LINKS_MAX];
+    _Atomic size_t n_peers;
     struct nng_transport *next_closed;
 };
 
@@ -155,8 +159,8 @@ static void heard(struct nng_transport *t, int pipe, uint64_t now_ms)
     pthread_mutex_lock(&t->lock);
     t->polled_ms = now_ms;
     for (size_t i = 0; i < t->n_peers; i++)
-        if (nng_pipe_id(t->peers[i].sub_line.pipe) == pipe)
-            t->peers[i].heard_ms = now_ms;
+        if (nng_pipe_id(t->peers[i]->sub_line.pipe) == pipe)
+            t->peers[i]->heard_ms = now_ms;
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -191,7 +195,7 @@ static void on_sub_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
 
     pthread_mutex_lock(&t->lock);
     for (size_t i = 0; i < t->n_peers; i++) {
-        struct peer_link *p = &t->peers[i];
+        struct peer_link *p = t->peers[i];
         if (ev == NNG_PIPE_EV_ADD_POST && nng_dialer_id(p->sub_line.dialer) == dialer) {
             p->sub_line.pipe = pipe;
             p->heard_ms = nng_clock();
@@ -247,9 +251,32 @@ static bool stood_still(struct nng_transport *t)
     still =
         now_ms - before_ms > 2 * WATCH_EVERY_MS || (full && now_ms - t->polled_ms > WATCH_EVERY_MS);
     for (size_t i = 0; still && i < t->n_peers; i++)
-        t->peers[i].heard_ms = now_ms;
+        t->peers[i]->heard_ms = now_ms;
     pthread_mutex_unlock(&t->lock);
     return still;
+}
+
+static void cut_off_line(struct nng_transport *t, struct line *line)
+{
+    nng_dialer dialer;
+    nng_pipe pipe;
+
+    pthread_mutex_lock(&t->lock);
+    dialer = line->dialer;
+    pipe = line->pipe;
+    pthread_mutex_unlock(&t->lock);
+    (void)nng_dialer_close(dialer);
+    if (nng_pipe_id(pipe) > 0)
+        (void)nng_pipe_close(pipe);
+}
+
+static void cut_off_peer(struct peer_link *p)
+{
+    if (p->cut)
+        return;
+    p->cut = true;
+    cut_off_line(p->t, &p->sub_line);
+    cut_off_line(p->t, &p->req_line);
 }
 
 /* Silent pipes are closed; their dialers begin again, or new ones. */
@@ -264,8 +291,12 @@ static void on_watch(void *arg)
         return;
     }
     for (size_t i = 0; i < t->n_peers; i++) {
-        struct peer_link *p = &t->peers[i];
+        struct peer_link *p = t->peers[i];
         nng_pipe silent = NNG_PIPE_INITIALIZER;
+        if (atomic_load(&p->gone)) {
+            cut_off_peer(p);
+            continue;
+        }
         pthread_mutex_lock(&t->lock);
         if (nng_pipe_id(p->sub_line.pipe) > 0 && nng_clock() - p->heard_ms > SILENCE_MS) {
             silent = p->sub_line.pipe;
@@ -376,8 +407,8 @@ static int nng_request(struct transport *t, uint16_t slot, uint64_t id, struct s
     if (bytes.n > TRANSPORT_FRAME_MAX)
         return ERR_FULL;
     for (size_t i = 0; i < self->n_peers; i++)
-        if (self->peers[i].slot == slot)
-            p = &self->peers[i];
+        if (self->peers[i]->slot == slot && !atomic_load(&self->peers[i]->gone))
+            p = self->peers[i];
     if (!p)
         return ERR_NOT_FOUND;
     for (size_t i = 0; !c && i < CALLS_PER_PEER; i++)
@@ -480,10 +511,6 @@ static void nng_cut_off(struct transport *t)
     closed_transports = self;
 }
 
-static const struct transport_ops nng_ops = {
-    nng_publish, nng_request, nng_reply, nng_poll, nng_cut_off,
-};
-
 /* ---- opening ---- */
 
 static int limit_size(nng_socket s)
@@ -569,6 +596,61 @@ static int open_peer(struct nng_transport *t, const struct transport_peer *peer,
     return ERR_OK;
 }
 
+static int add_peer(struct nng_transport *t, const struct transport_peer *peer)
+{
+    struct peer_link *p;
+    size_t n = atomic_load(&t->n_peers);
+    int rc;
+
+    if (n == LINKS_MAX)
+        return ERR_FULL;
+    p = calloc(1, sizeof *p);
+    if (!p)
+        return ERR_NOMEM;
+    t->peers[n] = p;
+    atomic_store(&t->n_peers, n + 1);
+    rc = open_peer(t, peer, p);
+    if (rc != ERR_OK)
+        atomic_store(&p->gone, true);
+    return rc;
+}
+
+static bool leads_to(const struct peer_link *p, const struct transport_peer *peer)
+{
+    char url[URL_BYTES];
+
+    url_of(peer, peer->port, url);
+    return p->slot == peer->slot && strcmp(p->sub_line.url, url) == 0;
+}
+
+static int nng_set_peers(struct transport *transport, const struct transport_peer *others, size_t n)
+{
+    struct nng_transport *t = self_of(transport);
+    size_t before = t->n_peers;
+    int rc = ERR_OK;
+
+    for (size_t i = 0; i < before; i++) {
+        bool stays = false;
+        for (size_t k = 0; k < n; k++)
+            stays = stays || leads_to(t->peers[i], &others[k]);
+        if (!stays)
+            atomic_store(&t->peers[i]->gone, true);
+    }
+    for (size_t k = 0; k < n; k++) {
+        bool known = false;
+        for (size_t i = 0; i < before; i++)
+            known =
+                known || (!atomic_load(&t->peers[i]->gone) && leads_to(t->peers[i], &others[k]));
+        if (!known && add_peer(t, &others[k]) != ERR_OK)
+            rc = ERR_IO;
+    }
+    return rc;
+}
+
+static const struct transport_ops nng_ops = {
+    nng_publish, nng_request, nng_reply, nng_poll, nng_cut_off, nng_set_peers,
+};
+
 static void nothing(void *arg)
 {
     (void)arg;
@@ -594,21 +676,15 @@ int transport_nng_open(const struct transport_peer *self, const struct transport
     *out = NULL;
     if (!t)
         return ERR_NOMEM;
-    t->peers = calloc(n_others ? n_others : 1, sizeof *t->peers);
-    if (!t->peers) {
-        free(t);
-        return ERR_NOMEM;
-    }
     t->base.ops = &nng_ops;
     t->base.fd = -1;
-    t->n_peers = n_others;
     pthread_mutex_init(&t->lock, NULL);
     inbox_init(&t->inbox, wake, wake_ctx);
     rc = open_listeners(t, self);
     if (rc == ERR_OK)
         rc = open_subscriber(t);
     for (size_t i = 0; rc == ERR_OK && i < n_others; i++)
-        rc = open_peer(t, &others[i], &t->peers[i]);
+        rc = add_peer(t, &others[i]);
     if (rc != ERR_OK) {
         nng_cut_off(&t->base);
         return rc;

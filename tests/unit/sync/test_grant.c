@@ -309,3 +309,67 @@ Test(grant, the_last_epoch_is_not_wrapped)
     cr_assert_eq(granted, 0u);
     cr_assert_str_eq(grants_obstacle(g), "epochs_exhausted");
 }
+
+/* ---- the member list changes ---- */
+
+static void members_are(size_t n, uint64_t digest)
+{
+    static const uint16_t slots[] = {1, 2, 3, 4, 5};
+
+    cr_assert(grants_set_members(g, slots, n, digest));
+    step(0);
+}
+
+Test(grant, nobody_is_sure_of_a_slot_that_comes)
+{
+    struct grant_claim c = {.epoch = 5, .round = 5, .members = 78};
+    struct id128 id = life(40);
+
+    begin(3);
+    be_sure();
+    members_are(4, 78);
+    grants_believe(g, 4, &id);
+    grants_on_claim(g, 4, &c, false);
+    step(0);
+    cr_assert_eq(voted.verdict, GRANT_UNSURE, "it may have been a member before");
+    grants_on_claim(g, 2, &c, false);
+    step(0);
+    durable();
+    cr_assert_eq(voted.verdict, GRANT_YES, "of those that stay we are");
+    hear(2, false, 4, 6);
+    hear(3, false, 0, 0);
+    hear(4, false, 0, 0);
+    durable();
+    grants_on_claim(g, 4, &c, false);
+    step(0);
+    cr_assert_eq(voted.verdict, GRANT_TOO_LOW, "all others have told");
+    cr_assert_eq(voted.seen, 6u);
+}
+
+Test(grant, votes_for_another_list_are_void)
+{
+    uint32_t round;
+
+    begin(5);
+    for (uint16_t slot = 2; slot <= 5; slot++)
+        hear(slot, true, 0, 0);
+    durable();
+    vote_of(2, GRANT_YES, 0, NULL, 0);
+    vote_of(3, GRANT_YES, 0, NULL, 0);
+    round = claimed.round;
+    cr_assert_eq(granted, 0u, "two of four are no quorum");
+    members_are(4, 78);
+    durable();
+    cr_assert_eq(granted, 0u, "two of three would be, but they said it of five");
+    cr_assert_neq(claimed.members, 77u, "it is claimed anew at once");
+    claimed.round = round; /* what was under way then */
+    vote_of(2, GRANT_YES, 0, NULL, 0);
+    vote_of(3, GRANT_YES, 0, NULL, 0);
+    cr_assert_eq(granted, 0u);
+    step(S);
+    cr_assert_eq(claimed.members, 78u);
+    vote_of(2, GRANT_YES, 0, NULL, 0);
+    cr_assert_eq(granted, 0u);
+    vote_of(3, GRANT_YES, 0, NULL, 0);
+    cr_assert_eq(granted, 1u);
+}
