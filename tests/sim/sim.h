@@ -344,7 +344,7 @@ struct sim {
     size_t n_calls, cap_calls;
     struct due *dues;
     size_t n_dues, cap_dues;
-    int fading;         /* the index of the member that fades, and 1; 0: none */
+    int fading; /* the index of the member that fades, and 1; 0: none */
     bool healed, failed, tracing;
     uint64_t pauses_end_us; /* of all pauses so far */
     uint64_t healed_us;
