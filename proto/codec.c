@@ -467,6 +467,21 @@ static int claim_from_pb(const Pb__Claim *pb, struct codec_claim *m)
     return ERR_OK;
 }
 
+static Pb__Ballot *ballot_to_pb(struct arena *a, const struct codec_ballot *b)
+{
+    Pb__Ballot *pb = arena_alloc(a, sizeof *pb);
+
+    if (!pb)
+        return NULL;
+    pb__ballot__init(pb);
+    pb->claimant = pb_bytes(b->claimant.b, ID_BYTES);
+    pb->epoch = b->epoch;
+    pb->round = b->round;
+    pb->verdict = b->verdict;
+    pb->seen = b->seen;
+    return pb;
+}
+
 static ProtobufCMessage *vote_to_pb(struct arena *a, const struct codec_vote *m)
 {
     Pb__Vote *pb = arena_alloc(a, sizeof *pb);
@@ -474,14 +489,18 @@ static ProtobufCMessage *vote_to_pb(struct arena *a, const struct codec_vote *m)
     if (!pb)
         return NULL;
     pb__vote__init(pb);
-    pb->claimant = pb_bytes(m->claimant.b, ID_BYTES);
-    pb->epoch = m->epoch;
-    pb->round = m->round;
-    pb->verdict = m->verdict;
-    pb->seen = m->seen;
+    pb->n_ballots = m->n_ballots;
+    pb->ballots = arena_alloc(a, m->n_ballots * sizeof(Pb__Ballot *));
     pb->n_witnesses = m->n_witnesses;
     pb->witnesses = arena_alloc(a, m->n_witnesses * sizeof(Pb__Witness *));
-    for (size_t i = 0; pb->witnesses && i < m->n_witnesses; i++) {
+    if (!pb->ballots || !pb->witnesses)
+        return NULL;
+    for (size_t i = 0; i < m->n_ballots; i++) {
+        pb->ballots[i] = ballot_to_pb(a, &m->ballots[i]);
+        if (!pb->ballots[i])
+            return NULL;
+    }
+    for (size_t i = 0; i < m->n_witnesses; i++) {
         pb->witnesses[i] = arena_alloc(a, sizeof(Pb__Witness));
         if (!pb->witnesses[i])
             return NULL;
@@ -489,22 +508,33 @@ static ProtobufCMessage *vote_to_pb(struct arena *a, const struct codec_vote *m)
         pb->witnesses[i]->slot = m->witnesses[i].slot;
         pb->witnesses[i]->incarnation = pb_bytes(m->witnesses[i].incarnation.b, ID_BYTES);
     }
-    return pb->witnesses ? &pb->base : NULL;
+    return &pb->base;
+}
+
+static bool ballot_from_pb(const Pb__Ballot *pb, struct codec_ballot *b)
+{
+    if (!id_from_pb(pb->claimant, &b->claimant) || pb->epoch == 0 || pb->epoch > EPOCH_MAX ||
+        pb->verdict == 0 || pb->verdict > CODEC_VERDICT_MAX || pb->seen > EPOCH_MAX)
+        return false;
+    b->epoch = pb->epoch;
+    b->round = pb->round;
+    b->seen = pb->seen;
+    b->verdict = (uint8_t)pb->verdict;
+    return true;
 }
 
 static int vote_from_pb(const Pb__Vote *pb, struct codec_vote *m)
 {
-    if (!id_from_pb(pb->claimant, &m->claimant) || pb->epoch == 0 || pb->epoch > EPOCH_MAX ||
-        pb->verdict == 0 || pb->verdict > CODEC_VERDICT_MAX || pb->seen > EPOCH_MAX ||
-        pb->n_witnesses > SLOT_MAX + 1)
+    if (pb->n_ballots == 0 || pb->n_ballots > SLOT_MAX + 1 || pb->n_witnesses > SLOT_MAX + 1)
         return ERR_INVALID;
-    m->epoch = pb->epoch;
-    m->round = pb->round;
-    m->seen = pb->seen;
-    m->verdict = (uint8_t)pb->verdict;
+    m->ballots = new_array(pb->n_ballots, sizeof *m->ballots);
     m->witnesses = new_array(pb->n_witnesses, sizeof *m->witnesses);
-    if (!m->witnesses)
+    if (!m->ballots || !m->witnesses)
         return ERR_NOMEM;
+    for (size_t i = 0; i < pb->n_ballots; i++)
+        if (!ballot_from_pb(pb->ballots[i], &m->ballots[i]))
+            return ERR_INVALID;
+    m->n_ballots = pb->n_ballots;
     for (size_t i = 0; i < pb->n_witnesses; i++) {
         if (pb->witnesses[i]->slot > SLOT_MAX ||
             !id_from_pb(pb->witnesses[i]->incarnation, &m->witnesses[i].incarnation))
@@ -731,6 +761,7 @@ void codec_message_free(struct codec_message *m)
     case CODEC_CLAIM:
         break;
     case CODEC_VOTE:
+        free(m->vote.ballots);
         free(m->vote.witnesses);
         break;
     case CODEC_PULL_REQUEST:

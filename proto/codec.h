@@ -121,10 +121,15 @@ struct codec_witness {
 
 enum { CODEC_VERDICT_MAX = 5 };
 
-struct codec_vote {
+struct codec_ballot {
     struct id128 claimant;
     uint32_t epoch, round, seen;
     uint8_t verdict; /* 1..CODEC_VERDICT_MAX, enum grant_verdict */
+};
+
+struct codec_vote {
+    struct codec_ballot *ballots; /* one for each claimant, at least one */
+    size_t n_ballots;
     struct codec_witness *witnesses;
     size_t n_witnesses;
 };

@@ -103,6 +103,7 @@ void sync_free(struct sync_core *core)
     out_free(core);
     peers_free(core);
     grants_free(core->grants);
+    free(core->votes.ballots);
     pull_free(core);
     barrier_free(core);
     free(core->derived);

@@ -131,6 +131,12 @@ struct barrier {
     size_t n_fences;
 };
 
+struct turn_votes { /* on the Claims of others, to leave at the end of the turn */
+    struct codec_ballot *ballots;
+    size_t n, cap;
+    uint16_t to_slot;
+};
+
 struct pull {
     bool active;
     bool progress; /* it brought something */
@@ -202,6 +208,7 @@ struct sync_core {
     /* epochs (core_epoch.c) */
     uint32_t epoch; /* granted */
     struct grants *grants;
+    struct turn_votes votes;
     uint64_t members_digest; /* of the member list */
     uint32_t epoch_granted;  /* by the others, not told yet */
     bool epoch_sure;         /* as last announced */

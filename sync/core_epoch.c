@@ -41,13 +41,13 @@ static void send_claim(void *ctx, const struct grant_claim *claim)
 }
 
 /* Whom we know of the others: the believed one, unless somebody new is about. */
-static size_t witness(struct sync_core *core, uint16_t but, struct codec_witness *out)
+static size_t witness(struct sync_core *core, struct codec_witness *out)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < core->n_peers; i++) {
         const struct peer *p = &core->peers[i];
-        if (p->slot == but || (!p->believed && p->n_candidates == 0))
+        if (!p->believed && p->n_candidates == 0)
             continue;
         out[n].slot = p->slot;
         out[n++].incarnation = peer_has_candidate(core, p) ? (struct id128){{0}} : p->incarnation;
@@ -55,22 +55,38 @@ static size_t witness(struct sync_core *core, uint16_t but, struct codec_witness
     return n;
 }
 
-static void send_vote(void *ctx, uint16_t to_slot, const struct grant_vote *vote)
+/* Kept until the end of the turn: all votes of a turn leave together. Without memory for one the
+ * Claim comes again. */
+static void keep_vote(void *ctx, uint16_t to_slot, const struct grant_vote *vote)
 {
     struct sync_core *core = ctx;
-    struct codec_message m = {.kind = CODEC_VOTE,
-                              .vote = {.claimant = vote->claimant,
-                                       .epoch = vote->epoch,
-                                       .round = vote->round,
-                                       .seen = vote->seen,
-                                       .verdict = vote->verdict}};
+    struct turn_votes *t = &core->votes;
 
+    if (!array_room(&t->ballots, t->n, &t->cap, sizeof *t->ballots))
+        return;
+    t->to_slot = t->n ? FRAME_TO_ALL : to_slot;
+    t->ballots[t->n++] = (struct codec_ballot){.claimant = vote->claimant,
+                                               .epoch = vote->epoch,
+                                               .round = vote->round,
+                                               .seen = vote->seen,
+                                               .verdict = vote->verdict};
+}
+
+static void send_votes(struct sync_core *core)
+{
+    struct turn_votes *t = &core->votes;
+    struct codec_message m = {.kind = CODEC_VOTE, .vote = {.ballots = t->ballots}};
+
+    if (t->n == 0)
+        return;
+    m.vote.n_ballots = t->n;
     m.vote.witnesses = calloc(core->n_peers + 1, sizeof *m.vote.witnesses);
-    if (!m.vote.witnesses)
-        return; /* the Claim comes again */
-    m.vote.n_witnesses = witness(core, to_slot, m.vote.witnesses);
-    out_publish(core, to_slot, &m);
+    if (m.vote.witnesses) {
+        m.vote.n_witnesses = witness(core, m.vote.witnesses);
+        out_publish(core, t->to_slot, &m);
+    }
     free(m.vote.witnesses);
+    t->n = 0;
 }
 
 static void granted(void *ctx, uint32_t epoch)
@@ -80,7 +96,7 @@ static void granted(void *ctx, uint32_t epoch)
     core->epoch_granted = epoch; /* told by epoch_step */
 }
 
-static const struct grant_ops ops = {journal, send_claim, send_vote, granted};
+static const struct grant_ops ops = {journal, send_claim, keep_vote, granted};
 
 /* Of the slots alone: where a member can be reached may differ from place to place. */
 uint64_t sync_members_digest(const uint16_t *slots, size_t n)
@@ -152,12 +168,19 @@ void epoch_on_claim(struct sync_core *core, const struct peer *p, const struct c
 void epoch_on_vote(struct sync_core *core, const struct peer *p, const struct codec_vote *m)
 {
     struct grant_witness witnesses[SLOT_MAX + 1];
-    struct grant_vote vote = {.claimant = m->claimant,
-                              .epoch = m->epoch,
-                              .round = m->round,
-                              .verdict = m->verdict,
-                              .seen = m->seen};
+    const struct codec_ballot *b = NULL;
+    struct grant_vote vote;
 
+    for (size_t i = 0; i < m->n_ballots && !b; i++)
+        if (id128_equal(&m->ballots[i].claimant, &core->incarnation))
+            b = &m->ballots[i];
+    if (!b)
+        return;
+    vote = (struct grant_vote){.claimant = b->claimant,
+                               .epoch = b->epoch,
+                               .round = b->round,
+                               .verdict = b->verdict,
+                               .seen = b->seen};
     for (size_t i = 0; i < m->n_witnesses; i++)
         witnesses[i] = (struct grant_witness){m->witnesses[i].slot, m->witnesses[i].incarnation};
     grants_on_vote(core->grants, p->slot, &vote, witnesses, m->n_witnesses);
@@ -237,6 +260,7 @@ void epoch_step(struct sync_core *core)
         return;
     grants_journaled(core->grants, core->journaled);
     grants_step(core->grants, core->now.mono_us);
+    send_votes(core);
     sure = grants_sure(core->grants, sure_of, &n);
     if (sure != core->epoch_sure || n != core->epoch_n_sure)
         core->announce_wanted = true;

@@ -350,6 +350,7 @@ static void own(struct codec_message *m, uint64_t *sum)
     }
     case CODEC_VOTE: {
         struct codec_vote *v = &m->vote;
+        v->ballots = copy_of(v->ballots, v->n_ballots * sizeof *v->ballots);
         v->witnesses = copy_of(v->witnesses, v->n_witnesses * sizeof *v->witnesses);
         break;
     }

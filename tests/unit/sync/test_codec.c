@@ -498,7 +498,9 @@ Test(codec_message, a_moved_peer_comes_back_whole_or_is_refused)
 Test(codec_message, a_claim_and_a_vote_come_back_whole_or_are_refused)
 {
     struct codec_witness witnesses[2] = {{sample_id(3), 3}, {sample_id(4), SLOT_MAX}};
-    const struct codec_vote good = {sample_id(1), EPOCH_MAX, 7, 9, 1, witnesses, 2};
+    struct codec_ballot ballots[2] = {{sample_id(2), 5, 6, 4, 2},
+                                      {sample_id(1), EPOCH_MAX, 7, 9, 1}};
+    const struct codec_vote good = {ballots, 2, witnesses, 2};
     struct codec_message m = {.kind = CODEC_CLAIM, .claim = {EPOCH_MAX, 7, UINT64_MAX}}, back;
 
     back = there_and_back(&m);
@@ -506,18 +508,22 @@ Test(codec_message, a_claim_and_a_vote_come_back_whole_or_are_refused)
               back.claim.members == UINT64_MAX);
     m = (struct codec_message){.kind = CODEC_VOTE, .vote = good};
     back = there_and_back(&m);
-    cr_assert(id128_equal(&back.vote.claimant, &good.claimant) && back.vote.seen == 9 &&
-              back.vote.verdict == 1 && back.vote.round == 7 && back.vote.epoch == EPOCH_MAX);
+    cr_assert(back.vote.n_ballots == 2 && back.vote.ballots[0].seen == 4 &&
+              back.vote.ballots[0].verdict == 2);
+    cr_assert(id128_equal(&back.vote.ballots[1].claimant, &ballots[1].claimant) &&
+              back.vote.ballots[1].seen == 9 && back.vote.ballots[1].verdict == 1 &&
+              back.vote.ballots[1].round == 7 && back.vote.ballots[1].epoch == EPOCH_MAX);
     cr_assert(back.vote.n_witnesses == 2 && back.vote.witnesses[1].slot == SLOT_MAX &&
               id128_equal(&back.vote.witnesses[1].incarnation, &witnesses[1].incarnation));
     codec_message_free(&back);
-    for (int defect = 0; defect <= 6; defect++) {
+    for (int defect = 0; defect <= 7; defect++) {
         size_t n;
 
         m = (struct codec_message){.kind = CODEC_VOTE, .vote = good};
-        m.vote.epoch = defect == 0 ? 0 : defect == 1 ? EPOCH_MAX + 1 : 1;
-        m.vote.verdict = defect == 2 ? 0 : defect == 3 ? CODEC_VERDICT_MAX + 1 : 1;
-        m.vote.seen = defect == 4 ? EPOCH_MAX + 1 : 1;
+        ballots[1].epoch = defect == 0 ? 0 : defect == 1 ? EPOCH_MAX + 1 : 1;
+        ballots[1].verdict = defect == 2 ? 0 : defect == 3 ? CODEC_VERDICT_MAX + 1 : 1;
+        ballots[1].seen = defect == 4 ? EPOCH_MAX + 1 : 1;
+        m.vote.n_ballots = defect == 7 ? 0 : 2;
         witnesses[0].slot = defect == 5 ? SLOT_MAX + 1 : 3;
         if (defect == 6)
             m = (struct codec_message){.kind = CODEC_CLAIM, .claim = {0, 7, 1}};
