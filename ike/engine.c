@@ -634,8 +634,11 @@ static void on_record(struct ike_engine *e, const struct record *r)
     if (r->kind == RECORD_IKE) {
         sa = ike_sa_find(e, ike_record_spi(&r->ike));
         if (sa && sa->phase == PHASE_ESTABLISHED &&
-            (r->ike.state == SA_DELETED || term_compare(&r->ike.term, &sa->rec->ike.term) > 0))
+            (r->ike.state == SA_DELETED || term_compare(&r->ike.term, &sa->rec->ike.term) > 0)) {
+            if (r->ike.state == SA_DELETED && r->ike.lineage_over)
+                own_farewell(e, sa);
             ike_sa_forget(e, sa);
+        }
         return;
     }
     if (r->kind != RECORD_CHILD)

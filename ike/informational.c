@@ -19,30 +19,9 @@ void confirm_children(struct ike_engine *e, struct ike_sa *sa)
 /* A tombstone: no key is left in it. */
 int group_add_tombstone(struct ike_engine *e, const struct record *r)
 {
-    struct record *copy;
-
     if (group_add(e, r) != ERR_OK)
         return ERR_NOMEM;
-    copy = e->group[e->n_group - 1];
-    if (copy->kind == RECORD_CHILD) {
-        copy->child.state = SA_DELETED;
-        secret_wipe(&copy->child.encr_in);
-        secret_wipe(&copy->child.encr_out);
-        secret_wipe(&copy->child.integ_in);
-        secret_wipe(&copy->child.integ_out);
-    } else {
-        struct ike_record *k = &copy->ike;
-        struct secret *keys[] = {&k->sk_d,  &k->sk_ai, &k->sk_ar, &k->sk_ei,
-                                 &k->sk_er, &k->sk_pi, &k->sk_pr};
-
-        k->state = SA_DELETED;
-        k->revision++;
-        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-            secret_wipe(keys[i]);
-        blob_free(&k->last_response);
-        blob_free(&k->our_request);
-        blob_free(&k->our_request_state);
-    }
+    record_bury(e->group[e->n_group - 1]);
     return ERR_OK;
 }
 

@@ -365,6 +365,8 @@ uint32_t draw_esp_spi(struct ike_engine *e);
 uint64_t draw_ike_spi(struct ike_engine *e, uint64_t spi_i);
 /* own.c: requests of ours. */
 bool own_may_start(const struct ike_sa *sa);
+/* The last DELETE, sent once; the SA must be forgotten then. */
+void own_farewell(struct ike_engine *e, struct ike_sa *sa);
 void own_start_simple(struct ike_engine *e, struct ike_sa *sa, enum own_kind kind, uint32_t spi_in);
 /* Seals and commits a request whose `own` is filled in. */
 void own_launch(struct ike_engine *e, struct ike_sa *sa, uint8_t exchange,

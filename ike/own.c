@@ -130,6 +130,24 @@ void own_send(struct ike_engine *e, struct ike_sa *sa)
     move_send(e, sa);
 }
 
+/* Somebody else ended it, and nothing of it can be repeated or answered any more: its peer is told
+ * once, so that it need not find out. */
+void own_farewell(struct ike_engine *e, struct ike_sa *sa)
+{
+    struct ike_record *rec = &sa->rec->ike;
+    struct outgoing o = {INFORMATIONAL, 0, rec->next_out};
+    struct chain c;
+
+    chain_begin(&c, e->inner, sizeof e->inner);
+    chain_open(&c, PAYLOAD_DELETE);
+    write_u8(&c.w, PROTOCOL_IKE);
+    write_u8(&c.w, 0);
+    write_u16(&c.w, 0);
+    chain_close(&c);
+    if (message_seal(e, rec, &o, &c, &rec->our_request) == ERR_OK)
+        act_send_run(e, &rec->local, &rec->peer, &rec->our_request);
+}
+
 void own_start_simple(struct ike_engine *e, struct ike_sa *sa, enum own_kind kind, uint32_t spi_in)
 {
     struct chain c;

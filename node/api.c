@@ -13,6 +13,7 @@ const struct http_route api_routes[] = {
     {"GET", "/v1/routes",       api_get_routes,    false},
     {"POST", "/v1/node/drain",  api_post_drain,    false},
     {"POST", "/v1/node/resume", api_post_resume,   false},
+    {"POST", "/v1/purge",           api_post_purge,    false},
     {"GET", "/metrics",         api_get_metrics,   false},
 };
 /* clang-format on */
@@ -73,4 +74,18 @@ void api_post_resume(void *ctx, const struct http_request *request, struct http_
     }
     node_drain(node, false);
     reply_draining(node, reply);
+}
+
+void api_post_purge(void *ctx, const struct http_request *request, struct http_reply *reply)
+{
+    struct node_purged purged;
+
+    (void)request;
+    if (!node_purge(ctx, &purged)) {
+        http_reply_error(reply, 500, "out_of_memory", "out of memory");
+        return;
+    }
+    http_reply_json(reply, 200,
+                    json_pack("{s:I, s:I}", "ike_sas", (json_int_t)purged.ike_sas, "child_sas",
+                              (json_int_t)purged.child_sas));
 }

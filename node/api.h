@@ -33,6 +33,6 @@ bool api_converged(const struct sync_member_info *members, size_t n);
 /* ---- handlers; ctx is the node ---- */
 http_handler_fn api_get_healthz, api_get_readyz, api_get_cluster, api_get_nodes, api_get_tunnels,
     api_get_tunnel, api_get_routes, api_get_ike_sas, api_get_child_sas, api_get_metrics,
-    api_post_drain, api_post_resume;
+    api_post_drain, api_post_resume, api_post_purge;
 
 #endif

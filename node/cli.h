@@ -108,6 +108,7 @@ int cli_cluster_key_generate(const struct cli *cli, char *const *args);
 int cli_cluster_key_rotate(const struct cli *cli, char *const *args);
 int cli_member_add(const struct cli *cli, char *const *args);
 int cli_member_remove(const struct cli *cli, char *const *args);
+int cli_purge(const struct cli *cli, char *const *args);
 int cli_unsupported(const struct cli *cli, char *const *args);
 
 #endif

@@ -265,3 +265,31 @@ int cli_resume(const struct cli *cli, char *const *args)
     (void)args;
     return order(cli, "/v1/node/resume", "in service again");
 }
+
+int cli_purge(const struct cli *cli, char *const *args)
+{
+    json_t *answer;
+    int rc;
+
+    (void)args;
+    if (!cli->yes) {
+        fputs("anysa: every tunnel of the cluster goes down until its router negotiates anew; say "
+              "--yes if that is meant\n",
+              stderr);
+        return CLI_USAGE;
+    }
+    rc = cli_post(cli, "/v1/purge", &answer);
+    if (rc != CLI_FINE)
+        return rc;
+    if (cli->json) {
+        rc = cli_print_json(answer);
+    } else {
+        printf("%" JSON_INTEGER_FORMAT " IKE SAs and %" JSON_INTEGER_FORMAT
+               " Child SAs are being deleted on all nodes\n",
+               json_integer_value(json_object_get(answer, "ike_sas")),
+               json_integer_value(json_object_get(answer, "child_sas")));
+        rc = done();
+    }
+    json_decref(answer);
+    return rc;
+}

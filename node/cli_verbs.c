@@ -57,7 +57,11 @@ const struct cli_verb cli_verbs[] = {
      "As member add. Stop that node first; where it is lost for good, removing it lets the others\n"
      "grant epochs again.",
      1, CLI_CONFIG | CLI_FORCE, cli_member_remove},
-    {"purge", "", "drop every SA of the cluster", 0, 0, cli_unsupported},
+    {"purge", "--yes",
+     "drop every SA of the cluster\n"
+     "Each router is told once and negotiates anew. For when the members have forgotten more than\n"
+     "epochs can bear (docs/operating.md), or a cluster key may be known.",
+     0, CLI_YES, cli_purge},
 };
 const size_t cli_verbs_n = sizeof cli_verbs / sizeof cli_verbs[0];
 

@@ -204,6 +204,7 @@ static void on_sync_tick(uv_timer_t *timer)
         dp_expire(node->dp, now_read().mono_us);
     renew_epoch(node);
     node_keys_tick(node);
+    node_purge_tick(node);
     node_update_ready(node);
     node_takeover_tick(node); /* the first one looks at every IKE SA */
 }
@@ -607,6 +608,7 @@ static void close_all(struct node *node)
     ike_free(node->ike);
     sync_free(node->sync);
     node_activity_free(node);
+    node_purge_free(node);
     node_takeover_free(node);
     node_contacts_free(node);
     node_free_tunnels(node);

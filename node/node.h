@@ -76,6 +76,7 @@ struct own_spis { /* Child SAs that this process negotiated, by spi_in */
 struct pending;  /* events.c */
 struct takeover; /* takeover.c */
 struct activity; /* activity.c */
+struct purge;    /* purge.c */
 
 struct node {
     struct config *config; /* the caller's */
@@ -103,6 +104,7 @@ struct node {
     struct pending *first_pending, **last_pending;
     bool stepping;
     bool flush_due;       /* a step of this turn may have held something back */
+    bool purging;         /* such a one of the purge: the engine does not know of it */
     bool putting_deleted; /* the step that runs now is a PUT of ours that deletes */
 
     /* effects.c: what the store said last */
@@ -121,6 +123,7 @@ struct node {
 
     struct takeover *takeover;
     struct activity *activity;
+    struct purge *purge; /* under way; else NULL */
     struct tunnel_table tunnels;
     struct node_keys keys;         /* keys.c */
     struct secret fingerprint_key; /* derived from the cluster key that sends */
@@ -241,6 +244,14 @@ void node_members_reload(struct node *node); /* SIGHUP: the member list is read 
 struct transport_peer node_mesh_peer(const struct config_member *member);
 /* All members but us; the caller frees them. NULL: no memory. */
 struct transport_peer *node_mesh_others(const struct node *node, size_t *n);
+
+/* ---- purge.c ---- */
+struct node_purged {
+    size_t ike_sas, child_sas; /* that it is about to delete; 0 while another one is under way */
+};
+bool node_purge(struct node *node, struct node_purged *out); /* false: no memory */
+void node_purge_tick(struct node *node);
+void node_purge_free(struct node *node);
 
 /* ---- ready.c ---- */
 struct readiness {

@@ -123,10 +123,10 @@ static void tell_engine(struct node *node, const struct record *record)
         bool ours =
             ike->term.slot == node->config->node.slot && id128_equal(&ike->term.incarnation, &self);
         spi = ike_record_spi(ike);
-        news = ike->state == SA_DELETED ? !node->putting_deleted : !ours;
+        news = ike->state == SA_DELETED ? !node->putting_deleted || node->purging : !ours;
     } else if (record->kind == RECORD_CHILD) {
         spi = 0; /* the engine knows it by its lineage */
-        news = child->state == SA_DELETED ? !node->putting_deleted
+        news = child->state == SA_DELETED ? !node->putting_deleted || node->purging
                                           : child->confirmed || child->rekeyed ||
                                                 child->origin_slot != node->config->node.slot;
     } else {

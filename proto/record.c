@@ -144,3 +144,26 @@ void record_free(struct record *r)
     (void)each_blob(r, let_go);
     secret_free(r, sizeof *r);
 }
+
+void record_bury(struct record *r)
+{
+    if (r->kind == RECORD_CHILD) {
+        r->child.state = SA_DELETED;
+        secret_wipe(&r->child.encr_in);
+        secret_wipe(&r->child.encr_out);
+        secret_wipe(&r->child.integ_in);
+        secret_wipe(&r->child.integ_out);
+    } else if (r->kind == RECORD_IKE) {
+        struct ike_record *k = &r->ike;
+        struct secret *keys[] = {&k->sk_d,  &k->sk_ai, &k->sk_ar, &k->sk_ei,
+                                 &k->sk_er, &k->sk_pi, &k->sk_pr};
+
+        k->state = SA_DELETED;
+        k->revision++;
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+            secret_wipe(keys[i]);
+        blob_free(&k->last_response);
+        blob_free(&k->our_request);
+        blob_free(&k->our_request_state);
+    }
+}

@@ -152,6 +152,8 @@ enum { RECORD_VERSION = 1 };
 struct record *record_new(enum record_kind kind); /* zeroed; NULL when out of memory */
 struct record *record_clone(const struct record *r);
 void record_free(struct record *r);
+/* Makes a tombstone of an IKE SA's or Child SA's record: deleted, no key left in it. */
+void record_bury(struct record *r);
 
 /* Our SPI, the key of an IKE record. */
 static inline uint64_t ike_record_spi(const struct ike_record *r)

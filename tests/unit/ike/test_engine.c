@@ -465,6 +465,29 @@ Test(engine, a_record_of_another_node_ends_ours)
     record_free(r);
 }
 
+/* Nobody negotiates anew who does not know that his SA is gone. */
+Test(engine, a_peer_is_told_once_when_another_node_ends_its_lineage)
+{
+    for (int over = 0; over < 2; over++) {
+        struct record *r;
+        unsigned answers;
+
+        cr_assert(peer_init(&p) && peer_auth(&p));
+        answers = b.answers;
+        r = record_clone(bench_record(&b, RECORD_IKE, SA_INSTALLED));
+        record_bury(r);
+        r->ike.lineage_over = over;
+        bench_told(&b, r);
+        cr_assert_null(b.engine->by_spi);
+        cr_expect_eq(b.answers, answers + (unsigned)over);
+        if (over)
+            cr_expect(peer_asked(&p) && message_find(&p.asked, PAYLOAD_DELETE),
+                      "a DELETE of the IKE SA, under its keys");
+        record_free(r);
+        p.rec->ike.spi_i++;
+    }
+}
+
 Test(engine, another_nodes_deletion_beats_an_answer_that_is_held)
 {
     struct ike_event event = {.kind = IKE_EV_RECORD};

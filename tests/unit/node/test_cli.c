@@ -104,7 +104,7 @@ Test(cli, unsupported_verbs_are_a_usage_error)
         unsupported++;
         cr_expect_eq(cli_verbs[i].run(&cli, NULL), CLI_USAGE);
     }
-    cr_expect_eq(unsupported, 2);
+    cr_expect_eq(unsupported, 1);
 }
 
 Test(cli, cells)
@@ -326,4 +326,13 @@ Test(cli, member, .init = config_files_begin, .fini = config_files_end)
     cr_expect_eq(cli_member_remove(&cli, args), CLI_FINE);
     cr_expect(!file_says("node.yaml", "slot: 9"));
     cr_expect_eq(cli_member_remove(&cli, args), CLI_FINE, "already");
+}
+
+Test(cli, a_purge_is_meant)
+{
+    struct cli cli = {.url = "http://127.0.0.1:1"};
+
+    cr_expect_eq(cli_purge(&cli, NULL), CLI_USAGE);
+    cli.yes = true;
+    cr_expect_eq(cli_purge(&cli, NULL), CLI_FAILED);
 }
