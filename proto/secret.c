@@ -45,15 +45,6 @@ void wipe(void *bytes, size_t n)
         explicit_bzero(bytes, n);
 }
 
-static size_t class_bytes(int class)
-{
-    int quarter = class % 4 + 1, doublings = class / 4 - 1;
-
-    if (doublings < 0)
-        return (size_t)quarter * STEP;
-    return ((size_t)SMALL << doublings) + (size_t)quarter * ((size_t)STEP << doublings);
-}
-
 /* The smallest that holds n; CLASSES when none does. */
 static int class_of(size_t n)
 {
@@ -149,6 +140,15 @@ static void *map_run(size_t n)
     }
     pthread_mutex_unlock(&pool_lock);
     return run;
+}
+
+static size_t class_bytes(int class)
+{
+    int quarter = class % 4 + 1, doublings = class / 4 - 1;
+
+    if (doublings < 0)
+        return (size_t)quarter * STEP;
+    return ((size_t)SMALL << doublings) + (size_t)quarter * ((size_t)STEP << doublings);
 }
 
 /* Adds one run of pages to a class. Without the lock: the kernel clears the pages meanwhile. */
