@@ -230,13 +230,17 @@ int main(int argc, char **argv)
     make_images();
     flip_database(&whole_db, &none, step, BATCHES + LATER);
     CHECK(recovered <= 60 && aside > 100); /* the header's last bytes, and the sound file itself */
+    /* Damage that only the checker sees, of an index, takes back what was read by then: whether
+     * that is anything depends on which thread is quicker. */
+    for (int again = 0; again < 50 && forgotten == 0; again++)
+        flip_database(&whole_db, &none, step, BATCHES + LATER);
     flip_database(&db, &wal, step, BATCHES + LATER);
     flip_log(step);
     tear_log();
     truncate_database();
     swap_pages();
     rig_end(&rig);
-    CHECK(forgotten > 0); /* damage that only the checker sees: of an index */
+    CHECK(forgotten > 0);
     printf("%u recovered whole, %u up to the damage, %u set aside, %u records forgotten: passed\n",
            recovered, cut, aside, forgotten);
     return 0;
