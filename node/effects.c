@@ -105,7 +105,7 @@ void node_carry_out_effect(struct node *node, const struct sync_effect *fx)
         break;
     case SYNC_FX_PUBLISH:
         if (node->transport)
-            node->transport->ops->publish(node->transport, fx->bytes);
+            node->transport->ops->publish(node->transport, fx->slot, fx->bytes);
         break;
     case SYNC_FX_REQUEST:
         request(node, fx);

@@ -16,7 +16,7 @@
 #include "proto/secret.h"
 #include "proto/suite.h"
 
-enum { ID_BYTES = 16, RECORD_BLOB_MAX = 16384, SLOT_MAX = 1022 };
+enum { ID_BYTES = 16, RECORD_BLOB_MAX = 16384, SLOT_MAX = 1022, SLOT_ALL = 0xffff };
 
 /* 128 bits: an incarnation, a lineage, a tunnel id. */
 struct id128 {

@@ -130,8 +130,10 @@ void out_publish(struct sync_core *core, uint16_t to_slot, const struct codec_me
     struct slice sealed = out_seal(core, FRAME_PUB, to_slot, NULL, m);
     struct sync_effect *fx = sealed.n ? out_add(core, SYNC_FX_PUBLISH) : NULL;
 
-    if (fx)
+    if (fx) {
         fx->bytes = sealed;
+        fx->slot = to_slot;
+    }
 }
 
 /* ---- the journal batch ---- */

@@ -31,7 +31,7 @@ enum {
     FRAME_HEADER_BYTES = 42,
     FRAME_OVERHEAD_BYTES = FRAME_HEADER_BYTES + 16,
     FRAME_MAX_BYTES = 128 * 1024,
-    FRAME_TO_ALL = 0xffff,
+    FRAME_TO_ALL = SLOT_ALL,
     FRAME_KEYS_MAX = CLUSTER_KEYS_MAX + 1, /* the one that seals until the next one may */
 };
 

@@ -155,7 +155,7 @@ struct sync_event {
 enum sync_effect_kind {
     SYNC_FX_RECORD = 1, /* record: install, change or remove it in the dataplane now (borrowed) */
     SYNC_FX_JOURNAL,    /* batch: write it; answer with JOURNALED{ticket} */
-    SYNC_FX_PUBLISH,    /* bytes on PUB */
+    SYNC_FX_PUBLISH,    /* slot, bytes on PUB: for all (SLOT_ALL), or of use to one only */
     SYNC_FX_REQUEST,    /* slot, request, bytes on REQ */
     SYNC_FX_REPLY,      /* request, bytes on REP; n = 0: refused, let the request go */
     SYNC_FX_BARRIER,    /* barrier; timed_out; superseded; laggards: slots that had not acknowledged

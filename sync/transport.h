@@ -14,6 +14,7 @@
 
 #include "proto/cursor.h"
 #include "proto/net.h"
+#include "proto/record.h"
 
 enum { TRANSPORT_FRAME_MAX = 1 << 20 }; /* bytes; larger frames are refused */
 
@@ -37,7 +38,9 @@ struct transport {
     int fd;
 };
 struct transport_ops {
-    int (*publish)(struct transport *t, struct slice bytes);
+    /* To the member of that slot, or to all (SLOT_ALL). What is for one is carried to the others,
+     * too, where the transport knows no better way, but not delivered there. */
+    int (*publish)(struct transport *t, uint16_t to_slot, struct slice bytes);
     int (*request)(struct transport *t, uint16_t slot, uint64_t id, struct slice bytes);
     int (*reply)(struct transport *t, uint64_t id, struct slice bytes);
     void (*poll)(struct transport *t, transport_deliver_fn *deliver, void *ctx);

@@ -56,7 +56,7 @@ static struct memory_transport *member_at(struct memory_hub *hub, uint16_t slot)
     return NULL;
 }
 
-static int memory_publish(struct transport *t, struct slice bytes)
+static int memory_publish(struct transport *t, uint16_t to_slot, struct slice bytes)
 {
     struct memory_transport *self = self_of(t);
 
@@ -64,7 +64,8 @@ static int memory_publish(struct transport *t, struct slice bytes)
         return ERR_FULL;
     pthread_mutex_lock(&self->hub->lock);
     for (size_t i = 0; i < MEMBERS; i++)
-        if (self->hub->members[i] && self->hub->members[i] != self)
+        if (self->hub->members[i] && self->hub->members[i] != self &&
+            (to_slot == SLOT_ALL || to_slot == self->hub->members[i]->slot))
             inbox_push(&self->hub->members[i]->inbox, TRANSPORT_FRAME, 0, bytes);
     pthread_mutex_unlock(&self->hub->lock);
     return ERR_OK;

@@ -7,6 +7,11 @@
  * operations whose callbacks put what came into the inbox, or note what became of a send; the
  * loop thread drains the inbox.
  *
+ * PUB sends everything to everyone. What is published begins with two octets of ours that say
+ * whom it is for, and SUB subscribes to what is for all and for us: the rest (acknowledgements
+ * of the SAs of others, mostly) ends in nng's thread, and the loop is not woken for it. Whoever
+ * changes these octets on the way can do no more than drop frames: what counts is in the frame.
+ *
  * What nng does not do is done here. A peer that vanished without a TCP reset leaves a
  * subscription that is silent for ever: members announce themselves ten times a second, so
  * a pipe silent for SILENCE_MS is closed and dialled anew, and so is one on which several
@@ -56,6 +61,7 @@ enum {
     LINKS_MAX = 2048,     /* members, and those that were and are no more */
     FRAMES_AT_ONCE = 256, /* published ones delivered in a turn of the loop */
     URL_BYTES = 320,
+    TOPIC_BYTES = 2, /* the destination's slot, or SLOT_ALL; big-endian */
 };
 
 enum call_state { CALL_FREE, CALL_SENDING, CALL_RECEIVING };
@@ -152,7 +158,22 @@ static nng_msg *msg_of(struct slice bytes)
     return msg;
 }
 
+static void topic_of(uint16_t slot, uint8_t out[TOPIC_BYTES])
+{
+    struct writer w = writer_of(out, TOPIC_BYTES);
+
+    write_u16(&w, slot);
+}
+
 /* ---- subscriptions ---- */
+
+static int subscribe(nng_socket sub, uint16_t slot)
+{
+    uint8_t topic[TOPIC_BYTES];
+
+    topic_of(slot, topic);
+    return nng_socket_set(sub, NNG_OPT_SUB_SUBSCRIBE, topic, sizeof topic);
+}
 
 static void heard(struct nng_transport *t, int pipe, uint64_t now_ms)
 {
@@ -176,7 +197,8 @@ static void take_published(struct nng_transport *t, transport_deliver_fn *delive
         if (nng_recvmsg(t->sub, &msg, NNG_FLAG_NONBLOCK) != 0)
             return;
         heard(t, nng_pipe_id(nng_msg_get_pipe(msg)), now_ms);
-        deliver(ctx, TRANSPORT_FRAME, 0, body_of(msg));
+        if (nng_msg_trim(msg, TOPIC_BYTES) == 0)
+            deliver(ctx, TRANSPORT_FRAME, 0, body_of(msg));
         nng_msg_free(msg);
     }
 }
@@ -313,8 +335,9 @@ static void on_watch(void *arg)
     nng_sleep_aio(WATCH_EVERY_MS, t->watch_aio);
 }
 
-static int nng_publish(struct transport *t, struct slice bytes)
+static int nng_publish(struct transport *t, uint16_t to_slot, struct slice bytes)
 {
+    uint8_t topic[TOPIC_BYTES];
     nng_msg *msg;
 
     if (bytes.n > TRANSPORT_FRAME_MAX)
@@ -322,6 +345,11 @@ static int nng_publish(struct transport *t, struct slice bytes)
     msg = msg_of(bytes);
     if (!msg)
         return ERR_NOMEM;
+    topic_of(to_slot, topic);
+    if (nng_msg_insert(msg, topic, sizeof topic) != 0) {
+        nng_msg_free(msg);
+        return ERR_NOMEM;
+    }
     if (nng_sendmsg(self_of(t)->pub, msg, NNG_FLAG_NONBLOCK) != 0) {
         nng_msg_free(msg);
         return ERR_IO;
@@ -515,7 +543,7 @@ static void nng_cut_off(struct transport *t)
 
 static int limit_size(nng_socket s)
 {
-    return nng_socket_set_size(s, NNG_OPT_RECVMAXSZ, TRANSPORT_FRAME_MAX);
+    return nng_socket_set_size(s, NNG_OPT_RECVMAXSZ, TOPIC_BYTES + TRANSPORT_FRAME_MAX);
 }
 
 static int set_reconnect(nng_socket s)
@@ -551,14 +579,14 @@ static int open_listeners(struct nng_transport *t, const struct transport_peer *
     return ERR_OK;
 }
 
-static int open_subscriber(struct nng_transport *t)
+static int open_subscriber(struct nng_transport *t, uint16_t slot)
 {
     int rv;
 
     if ((rv = nng_sub0_open(&t->sub)) != 0 || (rv = limit_size(t->sub)) != 0 ||
         (rv = set_reconnect(t->sub)) != 0 ||
         (rv = nng_socket_set_int(t->sub, NNG_OPT_RECVBUF, SUB_QUEUE)) != 0 ||
-        (rv = nng_socket_set(t->sub, NNG_OPT_SUB_SUBSCRIBE, "", 0)) != 0 ||
+        (rv = subscribe(t->sub, SLOT_ALL)) != 0 || (rv = subscribe(t->sub, slot)) != 0 ||
         (rv = nng_pipe_notify(t->sub, NNG_PIPE_EV_ADD_POST, on_sub_pipe, t)) != 0 ||
         (rv = nng_pipe_notify(t->sub, NNG_PIPE_EV_REM_POST, on_sub_pipe, t)) != 0 ||
         (rv = nng_socket_get_int(t->sub, NNG_OPT_RECVFD, &t->base.fd)) != 0 ||
@@ -682,7 +710,7 @@ int transport_nng_open(const struct transport_peer *self, const struct transport
     inbox_init(&t->inbox, wake, wake_ctx);
     rc = open_listeners(t, self);
     if (rc == ERR_OK)
-        rc = open_subscriber(t);
+        rc = open_subscriber(t, self->slot);
     for (size_t i = 0; rc == ERR_OK && i < n_others; i++)
         rc = add_peer(t, &others[i]);
     if (rc != ERR_OK) {

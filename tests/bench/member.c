@@ -103,7 +103,7 @@ static void carry_out(struct member *m, const struct sync_effect *fx)
             m->self->update_bytes = fx->bytes.n;
             m->put = 0;
         }
-        (void)m->transport->ops->publish(m->transport, fx->bytes);
+        (void)m->transport->ops->publish(m->transport, fx->slot, fx->bytes);
         break;
     case SYNC_FX_REQUEST:
         if (m->transport->ops->request(m->transport, fx->slot, fx->request, fx->bytes) != ERR_OK)

@@ -9,7 +9,8 @@
 `publish` stands where a member stood, waits for its subscribers and sends them the recorded
 frames; `ask` sends recorded requests and counts answers. With --forge each frame becomes many
 that nobody wrote: cut, lengthened, every header field changed, bits turned over.
-Speaks nng's TCP mapping itself: 8 octets of greeting, then messages with a 64-bit length.
+Speaks nng's TCP mapping itself: 8 octets of greeting, then messages with a 64-bit length. What is
+published has two more octets before the frame: whom it is for (sync/transport_nng.c).
 """
 import argparse
 import os
@@ -21,6 +22,7 @@ import time
 PUB, SUB, REQ, REP = 0x20, 0x21, 0x30, 0x31
 HEADER, TAG = 42, 16  # sync/frame.h
 FRAME_MAX = 128 * 1024
+TO_ALL = b"\xff\xff"
 VERSION, CHANNEL, SLOT, KEY_ID, CLUSTER, INCARNATION, NUMBER = 0, 1, 2, 6, 10, 18, 34
 
 
@@ -84,7 +86,7 @@ def extract(options):
     server = endpoint(options.server)
     if options.what == "published":
         found = streams(options.pcap, lambda source, target: source == server)
-        frames = max((list(messages(s)) for s in found), key=len, default=[])
+        frames = max(([m[2:] for m in messages(s)] for s in found), key=len, default=[])
     else:
         found = streams(options.pcap, lambda source, target: target == server and source[0] == options.client)
         frames = [m[4:] for s in found for m in messages(s)]  # without the request id
@@ -168,7 +170,7 @@ def publish(options):
         subscribers.append(connection)
     for number, frame in enumerate(out):
         for connection in subscribers:
-            connection.sendall(struct.pack(">Q", len(frame)) + frame)
+            connection.sendall(struct.pack(">Q", len(TO_ALL + frame)) + TO_ALL + frame)
         if number % 16 == 15:  # slower than the receiver's queue fills
             time.sleep(0.005)
     time.sleep(1)

@@ -126,14 +126,14 @@ int main(void)
         sleeper(&asleep, &awake);
     t = open_member(&awake, &asleep);
     while (waitpid(child, &status, WNOHANG | WUNTRACED) == 0) {
-        CHECK(t->ops->publish(t, (struct slice){frame, 8}) == ERR_OK);
+        CHECK(t->ops->publish(t, SLOT_ALL, (struct slice){frame, 8}) == ERR_OK);
         turn(t, 10);
     }
     CHECK(WIFSTOPPED(status));
     before_kb = resident_kb();
     memset(frame, 'x', FRAME_BYTES);
     for (int i = 0; i < FRAMES; i++)
-        CHECK(t->ops->publish(t, (struct slice){frame, FRAME_BYTES}) == ERR_OK);
+        CHECK(t->ops->publish(t, SLOT_ALL, (struct slice){frame, FRAME_BYTES}) == ERR_OK);
     after_kb = resident_kb();
     printf("%d frames of %d octets to a member that sleeps: %zu kB, then %zu kB\n", FRAMES,
            FRAME_BYTES, before_kb, after_kb);
@@ -144,7 +144,8 @@ int main(void)
     until = now_read().mono_us + (uint64_t)WAIT_MS * 1000;
     while (waitpid(child, &status, WNOHANG) == 0) {
         CHECK(now_read().mono_us < until);
-        CHECK(t->ops->publish(t, (struct slice){(const uint8_t *)last_words, sizeof last_words}) ==
+        CHECK(t->ops->publish(t, SLOT_ALL,
+                              (struct slice){(const uint8_t *)last_words, sizeof last_words}) ==
               ERR_OK);
         turn(t, 20);
     }

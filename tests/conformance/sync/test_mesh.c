@@ -72,7 +72,7 @@ static void give(struct loop *l, const struct sync_event *ev)
             CHECK(l->store->ops->submit(l->store, e->batch) == ERR_OK);
             break;
         case SYNC_FX_PUBLISH:
-            CHECK(l->transport->ops->publish(l->transport, e->bytes) == ERR_OK);
+            CHECK(l->transport->ops->publish(l->transport, e->slot, e->bytes) == ERR_OK);
             break;
         case SYNC_FX_REQUEST:
             (void)l->transport->ops->request(l->transport, e->slot, e->request, e->bytes);

@@ -98,7 +98,7 @@ static void meet(struct member *m)
         CHECK(now_read().mono_us < until);
         met = true;
         for (int i = 0; i < MEMBERS; i++)
-            CHECK(m[i].t->ops->publish(m[i].t, number(0xaa00 + m[i].slot, b)) == ERR_OK);
+            CHECK(m[i].t->ops->publish(m[i].t, SLOT_ALL, number(0xaa00 + m[i].slot, b)) == ERR_OK);
         for (int i = 0; i < MEMBERS; i++)
             turn(&m[i], 10);
         for (int i = 0; i < MEMBERS; i++)
@@ -140,11 +140,36 @@ static void publishes_to_all_in_order(struct member *m)
     uint8_t b[4];
 
     for (uint32_t i = 0; i < BURST; i++)
-        CHECK(m[0].t->ops->publish(m[0].t, number(i, b)) == ERR_OK);
+        CHECK(m[0].t->ops->publish(m[0].t, SLOT_ALL, number(i, b)) == ERR_OK);
     for (int k = 1; k < MEMBERS; k++) {
         wait_for(&m[k], BURST);
         for (uint32_t i = 0; i < BURST; i++)
             CHECK(m[k].got[i].kind == TRANSPORT_FRAME && m[k].got[i].first == i);
+        m[k].n_got = 0;
+    }
+    CHECK(m[0].n_got == 0);
+}
+
+/* Both kinds in turn, so that what is for one and came to another would be seen between the rest.
+ */
+static void publishes_to_one(struct member *m)
+{
+    enum { ROUNDS = 50 };
+    uint8_t b[4];
+
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        CHECK(m[0].t->ops->publish(m[0].t, m[1 + i % 2].slot, number(i, b)) == ERR_OK);
+        CHECK(m[0].t->ops->publish(m[0].t, SLOT_ALL, number(ROUNDS + i, b)) == ERR_OK);
+    }
+    for (uint32_t k = 1; k < 3; k++) {
+        uint32_t next = k - 1;
+        wait_for(&m[k], ROUNDS + ROUNDS / 2);
+        for (uint32_t i = 0; i < m[k].n_got; i++)
+            if (m[k].got[i].first < ROUNDS) {
+                CHECK(m[k].got[i].first == next);
+                next += 2;
+            }
+        CHECK(m[k].n_got == ROUNDS + ROUNDS / 2);
         m[k].n_got = 0;
     }
     CHECK(m[0].n_got == 0);
@@ -156,10 +181,12 @@ static void carries_large_frames_and_refuses_larger(struct member *m)
 
     big[0] = 9;
     big[TRANSPORT_FRAME_MAX - 1] = 77;
-    CHECK(m[1].t->ops->publish(m[1].t, (struct slice){big, TRANSPORT_FRAME_MAX}) == ERR_OK);
+    CHECK(m[1].t->ops->publish(m[1].t, SLOT_ALL, (struct slice){big, TRANSPORT_FRAME_MAX}) ==
+          ERR_OK);
     wait_for(&m[2], 1);
     CHECK(m[2].got[0].n == TRANSPORT_FRAME_MAX && m[2].got[0].last == 77);
-    CHECK(m[1].t->ops->publish(m[1].t, (struct slice){big, TRANSPORT_FRAME_MAX + 1}) == ERR_FULL);
+    CHECK(m[1].t->ops->publish(m[1].t, SLOT_ALL, (struct slice){big, TRANSPORT_FRAME_MAX + 1}) ==
+          ERR_FULL);
     CHECK(m[1].t->ops->request(m[1].t, 1, 5, (struct slice){big, TRANSPORT_FRAME_MAX + 1}) ==
           ERR_FULL);
     free(big);
@@ -246,7 +273,7 @@ static void *publish_from_afar(void *arg)
     uint8_t b[4];
 
     for (uint32_t i = 0; i < 200; i++)
-        CHECK(m->t->ops->publish(m->t, number(0x5000 + i, b)) == ERR_OK);
+        CHECK(m->t->ops->publish(m->t, SLOT_ALL, number(0x5000 + i, b)) == ERR_OK);
     return NULL;
 }
 
@@ -273,7 +300,7 @@ static void closes(struct member *m)
     m[2].t = NULL;
     close(m[2].wake_fd);
     m[2].wake_fd = -1;
-    CHECK(m[0].t->ops->publish(m[0].t, number(4242, b)) == ERR_OK);
+    CHECK(m[0].t->ops->publish(m[0].t, SLOT_ALL, number(4242, b)) == ERR_OK);
     wait_for(&m[1], 1);
     CHECK(m[1].got[0].first == 4242);
     m[0].t->ops->close(m[0].t);
@@ -348,6 +375,7 @@ static void suite(const struct maker *maker)
     }
     meet(m);
     publishes_to_all_in_order(m);
+    publishes_to_one(m);
     carries_large_frames_and_refuses_larger(m);
     answers_requests(m);
     keeps_answers_apart(m);

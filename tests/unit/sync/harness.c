@@ -112,15 +112,17 @@ static void on_barrier(struct node *n, const struct sync_effect *fx)
         b->laggards[i] = fx->laggards[i];
 }
 
-static void on_publish(struct cluster *c, struct node *n, struct slice bytes)
+static void on_publish(struct cluster *c, struct node *n, uint16_t to, struct slice bytes)
 {
     n->n_published++;
+    if (to != SLOT_ALL)
+        n->n_to[to]++;
     free(c->last_frame[n->slot]);
     c->last_frame[n->slot] = malloc(bytes.n);
     memcpy(c->last_frame[n->slot], bytes.p, bytes.n);
     c->last_frame_n[n->slot] = bytes.n;
     for (size_t i = 0; i < c->n; i++)
-        if (c->nodes[i].slot != n->slot)
+        if (c->nodes[i].slot != n->slot && (to == SLOT_ALL || to == c->nodes[i].slot))
             send(c, SYNC_EV_FRAME, n->slot, c->nodes[i].slot, 0, bytes);
 }
 
@@ -134,7 +136,7 @@ static void on_effect(struct cluster *c, struct node *n, const struct sync_effec
         cr_assert_eq(n->store->ops->submit(n->store, fx->batch), ERR_OK);
         break;
     case SYNC_FX_PUBLISH:
-        on_publish(c, n, fx->bytes);
+        on_publish(c, n, fx->slot, fx->bytes);
         break;
     case SYNC_FX_REQUEST:
         n->n_requests++;

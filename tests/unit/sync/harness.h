@@ -53,6 +53,7 @@ struct node {
     uint32_t miss_over; /* of the last MISS_OVER */
     size_t n_misses_over;
     size_t n_published, n_requests; /* effects */
+    size_t n_to[NODES_MAX + 1];     /* by slot: published for that one alone */
     uint64_t last_request;
     enum member_state states[NODES_MAX + 1]; /* by slot, from MEMBER effects */
 };
