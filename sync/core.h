@@ -202,7 +202,8 @@ struct sync_core {
     size_t n_unsent, cap_unsent;
     struct derived *derived; /* tombstones to be published if nobody does; the oldest first */
     size_t n_derived, cap_derived;
-    bool announce_wanted;
+    bool announce_wanted; /* by all */
+    uint16_t ack_to;      /* the one member that wants an Announce; FRAME_TO_ALL: none does */
     uint64_t announced_us;
 
     /* epochs (core_epoch.c) */

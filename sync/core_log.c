@@ -277,8 +277,17 @@ void log_merge(struct sync_core *core, struct record *r)
         record_free(r);
         return;
     }
-    core->announce_wanted = true;
     join_in(core, r, false, &start);
+}
+
+/* Only who made the records waits for the acknowledgement; all others learn of it within
+ * ANNOUNCE_EVERY_MS. For several at once one Announce to all is cheaper. */
+static void ack_wanted(struct sync_core *core, uint16_t slot)
+{
+    if (core->ack_to == FRAME_TO_ALL)
+        core->ack_to = slot;
+    else if (core->ack_to != slot)
+        core->announce_wanted = true;
 }
 
 void log_update(struct sync_core *core, struct peer *from, struct codec_update *u)
@@ -302,7 +311,7 @@ void log_update(struct sync_core *core, struct peer *from, struct codec_update *
         from->lack.entries++;
         from->lack.direct = true;
     }
-    core->announce_wanted = true;
+    ack_wanted(core, from->slot);
 }
 
 bool log_covered(struct sync_core *core, const struct log_position *pos)

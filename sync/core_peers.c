@@ -702,8 +702,9 @@ void peers_announce(struct sync_core *core)
     struct codec_announce *a = &m.announce;
     uint64_t every_ms = core->n_barriers ? ANNOUNCE_BARRIER_MS : ANNOUNCE_EVERY_MS;
 
-    if (!core->recovered ||
-        (!core->announce_wanted && since_us(core, core->announced_us) < ms_us(every_ms)))
+    bool to_all = core->announce_wanted || since_us(core, core->announced_us) >= ms_us(every_ms);
+
+    if (!core->recovered || (!to_all && core->ack_to == FRAME_TO_ALL))
         return;
     a->applied = log_vector(core, &a->n_applied);
     if (!a->applied)
@@ -726,8 +727,11 @@ void peers_announce(struct sync_core *core)
     memcpy(a->sa_digest, table_counts(core->table)->digest, sizeof a->sa_digest);
     a->members = core->members_digest;
     announce_keys(core, a);
-    out_publish(core, FRAME_TO_ALL, &m);
+    out_publish(core, to_all ? FRAME_TO_ALL : core->ack_to, &m);
     free(a->applied);
+    core->ack_to = FRAME_TO_ALL;
+    if (!to_all)
+        return;
     core->announce_wanted = false;
     core->announced_us = core->now.mono_us;
 }

@@ -148,7 +148,7 @@ Test(sync_miss, another_is_asked_when_the_maker_fails)
     at(c, 3)->deaf_to[2] = false;
     at(c, 1)->answers_nobody = true;
     put(c, 1, 0, sample_child(SPI, 5), NULL, NULL);
-    run(c, 2); /* 2 has it, and 3 has heard so from 2 */
+    run(c, ANNOUNCE_EVERY_MS); /* 2 has it, and 3 has heard so from 2 */
     cr_assert(!has(c, 3, SPI));
     misses(c, 3, SPI);
     run(c, 4);
