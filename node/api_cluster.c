@@ -47,16 +47,16 @@ json_t *api_member_json(const struct sync_member_info *m)
 
     if (!id128_is_zero(&m->incarnation)) /* zero: never heard */
         id128_format(&m->incarnation, incarnation);
-    return json_pack("{s:o, s:i, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s?, s:o, s:o}",
-                     "name", json_text(m->name), "slot", (int)m->slot, "incarnation", incarnation,
-                     "state", member_state_name(m->state), "epoch", (int)m->epoch, "version",
-                     json_text(m->version), "head", json_counter(m->head), "lag_records",
-                     json_counter(m->lag_records), "last_seen_ms", json_counter(m->last_seen_ms),
-                     "ike_sas", json_counter(m->ike_sas), "child_sas", json_counter(m->child_sas),
-                     "key_id",
-                     m->key_state == MEMBER_KEY_NONE ? json_null() : json_counter(m->key_id),
-                     "key_state", member_key_name(m->key_state), "accepted_keys", keys_json(m),
-                     "members_digest", digest_json(m->members));
+    return json_pack(
+        "{s:o, s:i, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s?, s:o, s:o, s:b}", "name",
+        json_text(m->name), "slot", (int)m->slot, "incarnation", incarnation, "state",
+        member_state_name(m->state), "epoch", (int)m->epoch, "version", json_text(m->version),
+        "head", json_counter(m->head), "lag_records", json_counter(m->lag_records), "last_seen_ms",
+        json_counter(m->last_seen_ms), "ike_sas", json_counter(m->ike_sas), "child_sas",
+        json_counter(m->child_sas), "key_id",
+        m->key_state == MEMBER_KEY_NONE ? json_null() : json_counter(m->key_id), "key_state",
+        member_key_name(m->key_state), "accepted_keys", keys_json(m), "members_digest",
+        digest_json(m->members), "laggard", (int)m->laggard);
 }
 
 static json_t *totals(const struct node *node, const struct sync_member_info *members, size_t n)

@@ -112,6 +112,16 @@ static const struct row sync_rows[] = {
     {"anysa_barriers_waiting", "gauge", "IKE answers held back", AT(held_back)},
     {"anysa_sync_snapshots", "gauge", "Pulls being served", AT(snapshots)},
     {"anysa_barriers_total", "counter", "Barriers passed or timed out", AT(barriers)},
+    {"anysa_barriers_short_total", "counter",
+     "Of these, passed without a live member that lags persistently", AT(barriers_short)},
+    {"anysa_laggards_found_total", "counter",
+     "How often a live member was found to lag, so that barriers wait for it no more",
+     AT(laggings)},
+    {"anysa_clock_behind_ms", "gauge",
+     "How far this node's wall clock is behind the median of all; the median is used",
+     AT(clock_behind_ms)},
+    {"anysa_clock_ahead_ms", "gauge",
+     "How far this node's wall clock is ahead of the median of all", AT(clock_ahead_ms)},
 };
 #undef AT
 

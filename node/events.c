@@ -57,7 +57,7 @@ static void step_sync(struct node *node, const struct sync_event *event)
 
 static void step_ike(struct node *node, const struct ike_event *event)
 {
-    struct ike_actions actions = ike_step(node->ike, event, now_read());
+    struct ike_actions actions = ike_step(node->ike, event, sync_now(node->sync, now_read()));
 
     for (size_t i = 0; i < actions.n; i++)
         node_carry_out_action(node, &actions.a[i]);

@@ -76,7 +76,7 @@ void node_note_own(struct node *node, struct record *const *group, size_t n)
 
 static void install_child(struct node *node, const struct child_record *sa)
 {
-    struct now now = now_read();
+    struct now now = sync_now(node->sync, now_read());
     struct dp_sa_stats stats;
     bool news;
     int err;

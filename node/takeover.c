@@ -83,23 +83,23 @@ static struct takeover *takeover_of(struct node *node)
     return node->takeover;
 }
 
-static bool is_alive(const struct record *record)
+static bool is_alive(const struct node *node, const struct record *record)
 {
     return record && record->kind == RECORD_IKE && record->ike.state == SA_INSTALLED &&
-           record->ike.not_after_ms > now_read().wall_ms;
+           record->ike.not_after_ms > sync_now(node->sync, now_read()).wall_ms;
 }
 
 static bool is_ours(const struct node *node, const struct record *record)
 {
     struct id128 self = sync_incarnation(node->sync);
 
-    return is_alive(record) && record->ike.term.slot == node->config->node.slot &&
+    return is_alive(node, record) && record->ike.term.slot == node->config->node.slot &&
            id128_equal(&record->ike.term.incarnation, &self);
 }
 
 static bool to_be_resumed(const struct node *node, const struct record *record)
 {
-    return is_alive(record) && record->ike.term.slot == node->config->node.slot &&
+    return is_alive(node, record) && record->ike.term.slot == node->config->node.slot &&
            !is_ours(node, record);
 }
 
@@ -206,7 +206,7 @@ static bool is_orphan(const struct node *node, const struct record *record)
 {
     uint64_t since_us;
 
-    if (!is_alive(record) || record->ike.term.slot == node->config->node.slot ||
+    if (!is_alive(node, record) || record->ike.term.slot == node->config->node.slot ||
         !node->takeover->dead_since_us)
         return false;
     since_us = node->takeover->dead_since_us[record->ike.term.slot];
@@ -381,7 +381,7 @@ void node_adopt(struct node *node, const struct record *ike, const struct endpoi
     struct waiting *w;
     uint64_t spi;
 
-    if (!t || !is_alive(ike) || !ike_fits(ike, bytes))
+    if (!t || !is_alive(node, ike) || !ike_fits(ike, bytes))
         return;
     spi = ike_record_spi(&ike->ike);
     if (!find_waiting(t, spi)) {
@@ -428,7 +428,8 @@ static void restore(struct node *node, const struct record *ike, bool adopted)
     int err;
 
     sync_each_of_lineage(node->sync, &ike->ike.lineage, meet, &f);
-    err = ike_restore(node->ike, ike, f.children, f.superseded ? 0 : f.n, f.superseded, now_read());
+    err = ike_restore(node->ike, ike, f.children, f.superseded ? 0 : f.n, f.superseded,
+                      sync_now(node->sync, now_read()));
     if (err == ERR_OK) {
         node->counters.adopted += adopted;
         node->counters.resumed += !adopted;

@@ -259,6 +259,7 @@ static ProtobufCMessage *announce_to_pb(struct arena *a, const struct codec_anno
     pb->n_keys = m->n_keys;
     pb->keys = keys_to_pb(a, m->keys, m->n_keys);
     pb->members = m->members;
+    pb->wall_ms = (uint64_t)m->wall_ms;
     return pb->applied && pb->heard && pb->epochs && pb->sure_of && pb->keys ? &pb->base : NULL;
 }
 
@@ -330,7 +331,8 @@ static int announce_from_pb(const Pb__Announce *pb, struct codec_announce *m)
     int rc;
 
     if (pb->epoch > EPOCH_MAX || pb->sa_digest.len != sizeof m->sa_digest ||
-        !text_from_pb(pb->name, m->name) || !text_from_pb(pb->version, m->version))
+        pb->wall_ms > (uint64_t)CODEC_WALL_MS_MAX || !text_from_pb(pb->name, m->name) ||
+        !text_from_pb(pb->version, m->version))
         return ERR_INVALID;
     m->state = pb->state > CODEC_STATE_MAX ? CODEC_STATE_NEWER : (uint8_t)pb->state;
     m->head = pb->head;
@@ -348,6 +350,7 @@ static int announce_from_pb(const Pb__Announce *pb, struct codec_announce *m)
     m->tells_epochs = pb->tells_epochs;
     m->sure = pb->sure;
     m->members = pb->members;
+    m->wall_ms = (int64_t)pb->wall_ms;
     keys_from_pb(pb, m);
     return rc;
 }

@@ -86,6 +86,9 @@ struct codec_key { /* a cluster key, as others may see it */
     uint32_t id, check;
 };
 
+/* The end of year 9999. */
+#define CODEC_WALL_MS_MAX INT64_C(253402300799999)
+
 struct codec_announce {
     uint8_t state; /* 0..CODEC_STATE_MAX, enum member_state */
     uint64_t head;
@@ -107,6 +110,7 @@ struct codec_announce {
         keys[CODEC_KEYS_MAX]; /* that it opens frames under; it seals under the first */
     size_t n_keys;            /* 0: an older version, which does not tell */
     uint64_t members;         /* digest of its member list; 0: likewise */
+    int64_t wall_ms;          /* its own wall clock, 0..CODEC_WALL_MS_MAX; 0: likewise */
 };
 
 struct codec_claim {

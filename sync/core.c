@@ -75,6 +75,7 @@ struct sync_core *sync_new(const struct sync_config *config, const struct rng *r
         secret_wipe(&core->config.keys[i].key); /* the box holds them */
     core->rng = *rng;
     core->now = now;
+    core->own_wall_ms = now.wall_ms;
     core->started_us = now.mono_us;
     core->told = MEMBER_JOINING;
     rng_fill(rng, core->incarnation.b, ID_BYTES);
@@ -170,6 +171,8 @@ static void tick(struct sync_core *core)
 {
     if (!core->recovered)
         return;
+    clock_tick(core);
+    barrier_tick(core);
     log_expire(core);
     log_retire(core);
     pull_look_all(core);
@@ -251,7 +254,8 @@ struct sync_effects sync_step(struct sync_core *core, const struct sync_event *e
     uint64_t pause_us = now.mono_us > core->now.mono_us ? now.mono_us - core->now.mono_us : 0;
 
     out_begin(core);
-    core->now = now;
+    core->own_wall_ms = now.wall_ms;
+    core->now = sync_now(core, now);
     if (pause_us > ms_us(core->config.dead_ms) / 2)
         peers_stall(core, pause_us);
     take_event(core, event);
@@ -397,6 +401,7 @@ static void member_info(const struct sync_core *core, const struct peer *p,
     out->epoch = p->says.epoch;
     out->head = p->says.head;
     out->lag_records = out->head > applied ? out->head - applied : 0;
+    out->laggard = p->laggard;
     out->ike_sas = p->says.ike_sas;
     out->child_sas = p->says.child_sas;
     memcpy(out->sa_digest, p->says.sa_digest, sizeof out->sa_digest);
@@ -497,4 +502,6 @@ void sync_get_stats(const struct sync_core *core, struct sync_stats *out)
     out->snapshots = 0;
     for (size_t i = 0; i < SNAPSHOTS_MAX; i++)
         out->snapshots += core->snapshots[i].id != 0;
+    out->clock_behind_ms = core->behind_ms > 0 ? (uint64_t)core->behind_ms : 0;
+    out->clock_ahead_ms = core->behind_ms < 0 ? (uint64_t)-core->behind_ms : 0;
 }

@@ -47,6 +47,9 @@ enum {
         100, /* under way, before a process of our slot that was heard counts as alive */
     REFUSAL_TOLD_EVERY_MS = 60000, /* a log line per reason */
     LAGGARDS_TOLD_EVERY_MS = 1000, /* a log line for each */
+    LAGGARD_MS = 2000,             /* longer than UNSYNCED_MS: it knows, and is not ready */
+    CLOCK_EVERY_MS = 100,          /* between looks at the others' clocks */
+    CLOCK_TOLD_MS = 2000,          /* a clock that is off by more is named */
 };
 
 /* An incarnation that sent authentic frames but none yet that names ours. */
@@ -104,6 +107,12 @@ struct peer {
     struct pending_ack pending; /* an earlier one that we could not count yet */
     uint64_t acked;             /* our log, once our vector covered all that came with that */
     struct lack lack;
+    uint64_t owed;          /* of our log: it is to acknowledge so much, */
+    uint64_t owed_since_us; /* since then */
+    bool laggard;           /* has not for LAGGARD_MS: no answer waits for it */
+    bool deaf;              /* it says that it did not hear us for dead_ms */
+    bool tells_time;
+    int64_t ahead_ms; /* its clock, less ours, when its last Announce came */
     uint64_t pull_failed_us;
     uint64_t miss_asked_us; /* when it was last asked for misses; 0: never */
     enum member_state told; /* the state last reported by a MEMBER effect */
@@ -167,7 +176,11 @@ struct snapshot { /* what a puller pages through */
 struct sync_core {
     struct sync_config config; /* without keys: the box has them */
     struct rng rng;
-    struct now now;
+    struct now now;      /* its wall clock is that of sync_now */
+    int64_t own_wall_ms; /* this is ours */
+    int64_t behind_ms;   /* what ours lacks to the median of all; negative: it is ahead */
+    uint64_t clock_us;   /* when that was looked at */
+    bool clock_told;     /* that it is off */
     struct id128 incarnation;
     struct frame_box *box;
     uint64_t started_us;
@@ -310,6 +323,10 @@ void peer_forget_announce(struct peer *p); /* all that its last one said */
 /* Entries of an Announce's `heard` for so many members. */
 size_t peers_heard_room(size_t n_members);
 
+/* ---- core_clock.c: what time it is where something expires ---- */
+void clock_heard(const struct sync_core *core, struct peer *p, int64_t wall_ms);
+void clock_tick(struct sync_core *core);
+
 /* ---- core_members.c ---- */
 void members_set(struct sync_core *core, const uint16_t *slots, size_t n);
 
@@ -336,6 +353,7 @@ struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *
 void barrier_ack(const struct sync_core *core, struct peer *p); /* our vector or its ack moved */
 void barrier_ack_forget(struct peer *p);
 void barrier_step(struct sync_core *core);
+void barrier_tick(struct sync_core *core); /* who lags, and who does no more */
 void barrier_free(struct sync_core *core);
 
 /* ---- core_epoch.c ---- */

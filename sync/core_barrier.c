@@ -103,6 +103,66 @@ static void tell_laggards(struct sync_core *core, const struct sync_effect *fx)
         log_warn("sync", "a barrier timed out: member %u has not acknowledged", fx->laggards[k]);
 }
 
+/* ---- persistent laggards ----
+ * Who lives and does not acknowledge for so long would delay every answer by barrier_timeout_ms.
+ * Where it hears anyone it knows that it lacks something and is not ready: no traffic should reach
+ * it, and what does makes it ask. Where it does not even hear us it stands on the other side of a
+ * partition, but that we still hear it. Answers wait for neither until it has all that was owed;
+ * whoever hears us and calls itself ready is waited for, always. */
+
+/* By what it said last, and lately. */
+static bool may_be_passed(const struct sync_core *core, const struct peer *p)
+{
+    return p->announced && since_us(core, p->announced_us) <= ms_us(core->config.dead_ms) &&
+           (p->says.state != MEMBER_READY || p->deaf);
+}
+
+static bool is_passed(const struct sync_core *core, const struct peer *p)
+{
+    return p->laggard && may_be_passed(core, p);
+}
+
+static void settle_debt(struct sync_core *core, struct peer *p)
+{
+    if (p->laggard)
+        log_info("sync", "member %u has caught up: answers wait for it again", p->slot);
+    p->laggard = false;
+    p->owed = core->self->seq;
+    p->owed_since_us = core->now.mono_us;
+}
+
+void barrier_tick(struct sync_core *core)
+{
+    if (core->stalled_us)
+        return;
+    for (size_t i = 0; i < core->n_peers; i++) {
+        struct peer *p = &core->peers[i];
+        barrier_ack(core, p);
+        if (!peer_live(core, p) || !p->announced || p->acked >= p->owed) {
+            settle_debt(core, p);
+        } else if (p->laggard && !may_be_passed(core, p)) {
+            p->laggard = false; /* what it owes it owes since long ago */
+        } else if (!p->laggard && since_us(core, p->owed_since_us) >= ms_us(LAGGARD_MS) &&
+                   may_be_passed(core, p)) {
+            p->laggard = true;
+            p->owed = core->self->seq;
+            core->stats.laggings++;
+            log_warn("sync",
+                     "member %u lives and has acknowledged nothing for %d s: answers do not wait "
+                     "for it until it catches up",
+                     p->slot, LAGGARD_MS / 1000);
+        }
+    }
+}
+
+static bool is_short(const struct sync_core *core, const struct barrier *b)
+{
+    for (size_t i = 0; i < core->n_peers; i++)
+        if (is_passed(core, &core->peers[i]) && core->peers[i].acked < b->seq)
+            return true;
+    return false;
+}
+
 /* False when there is no memory to tell: then again at the next step. */
 static bool finish(struct sync_core *core, const struct barrier *b, bool timed_out, bool superseded)
 {
@@ -117,6 +177,7 @@ static bool finish(struct sync_core *core, const struct barrier *b, bool timed_o
     if (timed_out)
         name_laggards(core, b, fx);
     core->stats.barriers++;
+    core->stats.barriers_short += !timed_out && !superseded && is_short(core, b);
     core->stats.barrier_timeouts += timed_out;
     if (timed_out)
         tell_laggards(core, fx);
@@ -194,7 +255,8 @@ void barrier_step(struct sync_core *core)
         return; /* after a stall someone else may speak for the SA: first hear it */
     for (size_t k = 0; k < core->n_peers; k++) {
         barrier_ack(core, &core->peers[k]);
-        if (peer_live(core, &core->peers[k]) && core->peers[k].acked < all_acked)
+        if (peer_live(core, &core->peers[k]) && !is_passed(core, &core->peers[k]) &&
+            core->peers[k].acked < all_acked)
             all_acked = core->peers[k].acked;
     }
     for (size_t i = 0; i < core->n_barriers; i++) {

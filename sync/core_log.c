@@ -15,14 +15,14 @@ static int64_t expiry_of(const struct sync_core *core, const struct record *r)
     if (MUTANT(TOMBSTONE) && record_state(r) == SA_DELETED)
         return core->now.wall_ms + 50;
     if (r->kind != RECORD_ENDPOINT)
-        return record_not_after_ms(r);
+        return record_keep_until_ms(r);
     child = table_find(core->table, RECORD_CHILD, r->endpoint.spi_in);
     return child ? child->expires_ms : core->now.wall_ms + ENDPOINT_KEEP_MS;
 }
 
 static bool expired(const struct sync_core *core, const struct record *r)
 {
-    return record_not_after_ms(r) <= core->now.wall_ms && !MUTANT(EXPIRED);
+    return record_keep_until_ms(r) <= core->now.wall_ms && !MUTANT(EXPIRED);
 }
 
 /* An endpoint record lives as long as its Child SA, whichever of the two came first. This follows

@@ -72,10 +72,11 @@ static void free_says(struct peer *p)
 void peer_forget_announce(struct peer *p)
 {
     free_says(p);
-    p->announced = false;
+    p->announced = p->tells_time = false;
     p->announce_number = 0;
     barrier_ack_forget(p);
-    p->says_ack = p->acked = 0;
+    p->says_ack = p->acked = p->owed = p->owed_since_us = 0;
+    p->laggard = p->deaf = false;
     p->lack = (struct lack){0};
 }
 
@@ -121,6 +122,7 @@ void peers_stall(struct sync_core *core, uint64_t stall_us)
     for (size_t i = 0; i < core->n_peers; i++) {
         core->peers[i].heard_us += stall_us;
         core->peers[i].heard_any_us += stall_us;
+        core->peers[i].owed_since_us += stall_us;
     }
     if (core->n_peers > 0)
         core->stalled_us = core->now.mono_us;
@@ -439,6 +441,7 @@ static void hear_of_others(struct sync_core *core, const struct codec_announce *
  * as long as this Announce is remembered. */
 static void keep_what_we_lack(const struct sync_core *core, struct codec_announce *a)
 {
+    struct log_position *less;
     size_t kept = 0;
 
     for (size_t i = 0; i < a->n_applied; i++)
@@ -446,10 +449,11 @@ static void keep_what_we_lack(const struct sync_core *core, struct codec_announc
             a->applied[i].seq > log_applied(core, &a->applied[i].origin))
             a->applied[kept++] = a->applied[i];
     a->n_applied = kept;
-    if (kept == 0) {
+    less = kept ? realloc(a->applied, kept * sizeof *less) : NULL;
+    if (kept == 0)
         free(a->applied);
-        a->applied = NULL;
-    }
+    if (less || kept == 0)
+        a->applied = less;
     free(a->heard);
     free(a->epochs);
     a->heard = NULL;
@@ -468,15 +472,17 @@ static void on_announce(struct sync_core *core, struct peer *p, uint64_t number,
     p->announced = true;
     p->announce_number = number;
     p->announced_us = core->now.mono_us;
+    clock_heard(core, p, p->says.wall_ms);
     for (size_t i = 0; i < p->says.n_applied; i++)
         if (id128_equal(&p->says.applied[i].origin, &core->incarnation) &&
             p->says.applied[i].seq <= core->self->seq)
             p->says_ack = p->says.applied[i].seq;
     for (size_t i = 0; i < p->says.n_heard; i++)
         if (p->says.heard[i].slot == core->config.slot) {
-            if (id128_equal(&p->says.heard[i].incarnation, &core->incarnation))
+            if (id128_equal(&p->says.heard[i].incarnation, &core->incarnation)) {
+                p->deaf = p->says.heard[i].age_ms > core->config.dead_ms;
                 epoch_heard(core, p);
-            else
+            } else
                 epoch_rival(core, &p->says.heard[i]);
         }
     hear_of_others(core, &p->says);
@@ -726,6 +732,7 @@ void peers_announce(struct sync_core *core)
     a->child_sas = table_counts(core->table)->child_sas;
     memcpy(a->sa_digest, table_counts(core->table)->digest, sizeof a->sa_digest);
     a->members = core->members_digest;
+    a->wall_ms = core->own_wall_ms;
     announce_keys(core, a);
     out_publish(core, to_all ? FRAME_TO_ALL : core->ack_to, &m);
     free(a->applied);

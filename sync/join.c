@@ -35,6 +35,15 @@ int64_t record_not_after_ms(const struct record *r)
                                         : r->later.not_after_ms;
 }
 
+int64_t record_keep_until_ms(const struct record *r)
+{
+    int64_t not_after_ms = record_not_after_ms(r);
+
+    return record_state(r) == SA_DELETED && not_after_ms <= INT64_MAX - SYNC_CLOCK_SLACK_MS
+               ? not_after_ms + SYNC_CLOCK_SLACK_MS
+               : not_after_ms;
+}
+
 const struct id128 *record_lineage(const struct record *r)
 {
     return r->kind == RECORD_IKE     ? &r->ike.lineage

@@ -45,7 +45,13 @@ void record_normalise(struct record *r);
 /* Within a kind: our SPI of the IKE SA, or spi_in. */
 uint64_t record_key(const struct record *r);
 uint8_t record_state(const struct record *r); /* enum sa_state; installed where there is none */
-int64_t record_not_after_ms(const struct record *r);        /* INT64_MAX for endpoints */
+int64_t record_not_after_ms(const struct record *r); /* INT64_MAX for endpoints */
+/* Until when it is remembered: a tombstone for longer than its SA could have lived by any clock
+ * that is not off by more than this. */
+#ifndef SYNC_CLOCK_SLACK_MS
+#define SYNC_CLOCK_SLACK_MS 60000
+#endif
+int64_t record_keep_until_ms(const struct record *r);
 const struct id128 *record_lineage(const struct record *r); /* NULL: it has none */
 
 #endif

@@ -645,7 +645,7 @@ static int write_record(struct db *db, const struct record *r)
     sqlite3_bind_blob(st, 4, r->origin.b, ID_BYTES, SQLITE_STATIC);
     sqlite3_bind_int64(st, 5, (int64_t)r->seq);
     sqlite3_bind_int(st, 6, record_state(r));
-    sqlite3_bind_int64(st, 7, record_not_after_ms(r));
+    sqlite3_bind_int64(st, 7, record_keep_until_ms(r));
     sqlite3_bind_blob(st, 8, db->sealed, (int)(n + SEAL_OVERHEAD_BYTES), SQLITE_STATIC);
     return step_once(db, PUT_RECORD);
 }

@@ -187,7 +187,7 @@ static int read_records(const struct memory_disk *disk, struct sync_recovery *r)
     if (!r->records)
         return ERR_NOMEM;
     for (size_t i = 0; i < disk->n_records; i++) {
-        if (record_not_after_ms(disk->records[i]) <= wall_ms)
+        if (record_keep_until_ms(disk->records[i]) <= wall_ms)
             continue;
         r->records[r->n_records] = record_clone(disk->records[i]);
         if (!r->records[r->n_records])

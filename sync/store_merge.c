@@ -88,7 +88,7 @@ static void keep_last(struct sync_batch *out, struct heap *h, int64_t wall_ms)
     for (size_t i = 0; i < h->n_records; i++) {
         struct record *r = h->records[i].r;
         if ((i + 1 < h->n_records && same_record(r, h->records[i + 1].r)) ||
-            record_not_after_ms(r) <= wall_ms)
+            record_keep_until_ms(r) <= wall_ms)
             record_free(r);
         else
             out->records[out->n_records++] = r;

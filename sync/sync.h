@@ -276,6 +276,7 @@ struct sync_member_info {
     uint64_t
         lag_records; /* of its log, how much the slowest of us lacks: head minus what we applied */
     uint64_t last_seen_ms; /* age; 0 for ourselves */
+    bool laggard;          /* alive, but our barriers do not wait for it: see LAGGARD_MS */
     enum member_key key_state;
     uint32_t key_id;                     /* of its last frame; of ours, that we seal under */
     struct sync_key keys[SYNC_KEYS_MAX]; /* that it opens frames under */
@@ -299,6 +300,11 @@ uint32_t sync_epoch(const struct sync_core *core); /* granted; 0 none yet */
  * or the Claim is under way. */
 const char *sync_epoch_obstacle(const struct sync_core *core);
 struct id128 sync_incarnation(const struct sync_core *core);
+/* The time to compare with a `not_after`: of the wall clocks the later of `now`'s and the live
+ * members' median. */
+struct now sync_now(const struct sync_core *core, struct now now);
+/* How far our wall clock is behind the median of all; negative: ahead. */
+int64_t sync_clock_behind_ms(const struct sync_core *core);
 /* Order-free digest over all live (not deleted, not expired) records: SHA2-256 of keys and states.
  */
 void sync_digest(const struct sync_core *core, uint8_t out[32]);
@@ -310,10 +316,13 @@ struct sync_stats {
     uint64_t records_in, records_out, pulls, pages, gaps;
     uint64_t miss_pulls; /* of the pulls: begun for what the dataplane missed */
     uint64_t barriers, barrier_timeouts;
-    uint64_t logs, held_back, snapshots; /* at present: of the vector, answers, pulls served */
-    uint64_t records_newer;              /* of kinds that newer versions know: kept and relayed */
-    uint64_t records_unreadable;         /* of no kind that could be kept */
-    uint64_t refused_by_reason[11];      /* enum frame_refusal in sync/frame.h */
+    uint64_t laggings;       /* how often a member was found to lag: barriers wait for it no more */
+    uint64_t barriers_short; /* barriers that passed without one that lags */
+    uint64_t clock_behind_ms, clock_ahead_ms; /* of the median of all clocks; one of them is 0 */
+    uint64_t logs, held_back, snapshots;      /* at present: of the vector, answers, pulls served */
+    uint64_t records_newer;         /* of kinds that newer versions know: kept and relayed */
+    uint64_t records_unreadable;    /* of no kind that could be kept */
+    uint64_t refused_by_reason[11]; /* enum frame_refusal in sync/frame.h */
 };
 void sync_get_stats(const struct sync_core *core, struct sync_stats *out);
 

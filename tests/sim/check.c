@@ -204,9 +204,40 @@ static bool knows(const struct member *m, const struct member *o)
     return p && p->believed && id128_equal(&p->incarnation, &incarnation);
 }
 
-static bool waits_for(const struct member *m, const struct member *o)
+static bool takes_for_live(const struct member *m, const struct member *o)
 {
     return o != m && o->core && sync_member_live(m->core, o->slot) && knows(m, o);
+}
+
+static bool is_laggard(const struct member *m, const struct member *o)
+{
+    return peers_find(m->core, o->slot)->laggard;
+}
+
+static bool waits_for(const struct member *m, const struct member *o)
+{
+    return takes_for_live(m, o) && !is_laggard(m, o);
+}
+
+/* Nobody has begun to reach it again just now. */
+static bool hears_as_before(const struct sim *s, const struct member *o)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        const struct link *l = &s->links[i][o->index];
+        if (!l->cut && s->now.mono_us <= l->steady_us + READY_TOLD_MS * 1000ULL)
+            return false;
+    }
+    return true;
+}
+
+/* Who is not waited for is not ready, or hears nobody; but for the moment in which that changes. */
+static void check_laggard(struct sim *s, const struct member *m, const struct member *o)
+{
+    if (takes_for_live(m, o) && is_laggard(m, o) && own_state(o->core) == MEMBER_READY &&
+        takes_for_live(o, m) && hears_as_before(s, o) &&
+        s->now.mono_us > o->unready_us + READY_TOLD_MS * 1000ULL)
+        sim_fail(s, "I1: member %d does not wait for member %d, which is ready", m->index,
+                 o->index);
 }
 
 static void check_acks(struct sim *s, struct member *m, const struct waiting *w,
@@ -233,7 +264,7 @@ static bool overtaken_asleep(const struct sim *s, const struct member *m, const 
 {
     uint64_t woke_us = m->woke_us;
 
-    return woke_us && s->now.mono_us < woke_us + 2 * DEAD_MS * 1000ULL && waits_for(m, o) &&
+    return woke_us && s->now.mono_us < woke_us + 2 * DEAD_MS * 1000ULL && takes_for_live(m, o) &&
            o->spoken[ike].speaks && o->ikes[ike].term_us < woke_us && o->steady_us < woke_us &&
            s->links[m->index][o->index].steady_us < woke_us &&
            s->links[o->index][m->index].steady_us < woke_us &&
@@ -324,9 +355,11 @@ void check_answer(struct sim *s, struct member *m, const struct waiting *w,
         if (!form_expired(s, &w->forms[i]) && !on_disk(s, m, &w->forms[i]))
             sim_fail(s, "I1: member %d answers before its disk has %s SA %d", m->index,
                      kind_of(&w->forms[i]), w->forms[i].fact);
-    for (size_t i = 0; !fx->timed_out && i < s->n; i++)
+    for (size_t i = 0; !fx->timed_out && i < s->n; i++) {
+        check_laggard(s, m, &s->members[i]);
         if (waits_for(m, &s->members[i]))
             check_acks(s, m, w, &s->members[i]);
+    }
     note_answer(s, m, w, fx->timed_out);
 }
 
@@ -445,7 +478,7 @@ static void check_synced_with(struct sim *s, const struct member *m, const struc
 static void check_synced(struct sim *s, struct member *m)
 {
     for (size_t i = 0; i < s->n; i++)
-        if (waits_for(m, &s->members[i]))
+        if (takes_for_live(m, &s->members[i]))
             check_synced_with(s, m, &s->members[i]);
 }
 
@@ -688,6 +721,19 @@ static bool outlives(const struct sim *s, int answerer, const uint32_t *by)
     return false;
 }
 
+/* By the true time, whatever its own clock says: two others tell it. */
+static void check_end_expired(struct sim *s, size_t k)
+{
+    uint32_t living = 0;
+
+    for (size_t i = 0; i < s->n; i++)
+        living += !s->members[i].gone;
+    for (size_t i = 0; i < s->n && living > 2; i++)
+        if (!s->members[i].gone && s->members[i].children[k].state == SA_INSTALLED &&
+            s->children[k].not_after_ms + CLOCK_MS < s->now.wall_ms)
+            sim_fail(s, "I3: member %zu carries Child SA %zu, which is over", i, k);
+}
+
 static void check_end_child(struct sim *s, size_t k)
 {
     const struct child_fact *f = &s->children[k];
@@ -725,8 +771,10 @@ static void check_end_ike(struct sim *s, size_t k)
 
 void check_end(struct sim *s)
 {
-    for (size_t k = 0; k < s->n_children; k++)
+    for (size_t k = 0; k < s->n_children; k++) {
         check_end_child(s, k);
+        check_end_expired(s, k);
+    }
     for (size_t k = 0; k < s->n_ikes; k++)
         check_end_ike(s, k);
 }

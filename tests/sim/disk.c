@@ -178,7 +178,7 @@ static void expire(struct disk *d, int64_t wall_ms)
     size_t kept = 0;
 
     for (size_t i = 0; i < d->n_records; i++) {
-        if (record_not_after_ms(d->records[i]) <= wall_ms)
+        if (record_keep_until_ms(d->records[i]) <= wall_ms)
             record_free(d->records[i]);
         else
             d->records[kept++] = d->records[i];

@@ -154,6 +154,12 @@ static uint64_t ike_spi(struct sim *s, const struct member *m)
     return (uint64_t)m->slot << 54 | (sim_random(s) >> 10) | 1;
 }
 
+/* As node/ tells ike what time it is. */
+static struct now engine_now(const struct sim *s, const struct member *m)
+{
+    return sync_now(m->core, member_now(s, m));
+}
+
 static struct record *new_ike(struct sim *s, struct member *m, int router, int lineage)
 {
     int i = (int)s->n_ikes++;
@@ -163,7 +169,7 @@ static struct record *new_ike(struct sim *s, struct member *m, int router, int l
 
     *f = (struct ike_fact){.spi = ike_spi(s, m), .router = router};
     f->lineage = lineage < 0 ? i : lineage;
-    f->not_after_ms = member_now(s, m).wall_ms + life_ms;
+    f->not_after_ms = engine_now(s, m).wall_ms + life_ms;
     for (int k = 0; k < i; k++) /* a successor lives longer */
         if (s->ikes[k].lineage == f->lineage && s->ikes[k].not_after_ms >= f->not_after_ms)
             f->not_after_ms = s->ikes[k].not_after_ms + 100;
@@ -171,7 +177,7 @@ static struct record *new_ike(struct sim *s, struct member *m, int router, int l
     r->ike.term = (struct term){1, m->slot, sync_incarnation(m->core)};
     r->ike.revision = 0;
     r->ike.next_in = r->ike.next_out = 0;
-    r->ike.created_ms = member_now(s, m).wall_ms;
+    r->ike.created_ms = engine_now(s, m).wall_ms;
     r->ike.not_after_ms = f->not_after_ms;
     hush(&m->spoken[i]);
     m->spoken[i].speaks = true;
@@ -193,7 +199,7 @@ static int plan_child(struct sim *s, struct member *m, int ike, int replaces)
     do
         f->spi_in = (uint32_t)m->slot << 22 | below(s, 1 << 22);
     while (sync_find_child(m->core, f->spi_in) || fact_child(s, f->spi_in) != i);
-    f->not_after_ms = member_now(s, m).wall_ms + s->plan.lifetime_ms + below(s, 2000);
+    f->not_after_ms = engine_now(s, m).wall_ms + s->plan.lifetime_ms + below(s, 2000);
     return i;
 }
 
@@ -205,7 +211,7 @@ static struct record *make_child(struct sim *s, struct member *m, int ike, int i
     r->child.ike_spi = s->ikes[ike].spi;
     r->child.replaces_spi = f->replaces < 0 ? 0 : s->children[f->replaces].spi_in;
     r->child.origin_slot = m->slot;
-    r->child.created_ms = member_now(s, m).wall_ms;
+    r->child.created_ms = engine_now(s, m).wall_ms;
     r->child.not_after_ms = f->not_after_ms;
     include(&m->spoken[ike], i, true);
     return r;
@@ -374,7 +380,7 @@ static void handle(struct sim *s, struct member *m, const struct ask *ask)
     uint32_t next = sp->rec->ike.next_in;
 
     if (sp->commit || ask->message_id + 1 < next ||
-        sp->rec->ike.not_after_ms <= member_now(s, m).wall_ms)
+        sp->rec->ike.not_after_ms <= engine_now(s, m).wall_ms)
         return;
     if (ask->message_id + 1 == next) {
         if (sp->rec->ike.last_response.n == sizeof last) {
@@ -505,7 +511,7 @@ static void tick_own(struct sim *s, struct member *m)
 {
     for (int i = 0; i < (int)s->n_ikes; i++) {
         struct spoken *sp = &m->spoken[i];
-        if (!sp->speaks || sp->commit || sp->rec->ike.not_after_ms <= member_now(s, m).wall_ms)
+        if (!sp->speaks || sp->commit || sp->rec->ike.not_after_ms <= engine_now(s, m).wall_ms)
             continue;
         if (sp->own.kind && chance(s, 60))
             send_own(s, sp);

@@ -103,6 +103,20 @@ static void end_fade(struct sim *s, struct member *m)
         crash(s, m);
 }
 
+/* It hears nobody, or only one whom it cannot ask. */
+static void lag(struct sim *s, const struct member *m)
+{
+    int heard = chance(s, 500) ? (int)below(s, (uint32_t)s->n) : m->index;
+
+    sim_note(s, "-- %d lags", m->index);
+    for (int i = 0; i < (int)s->n; i++)
+        if (i == heard && i != m->index)
+            net_cut(s, m->index, i, true);
+        else if (i != m->index)
+            net_cut(s, i, m->index, true);
+    mend_later(s, 0, MEND_LINKS, between(s, 2200, 4500) * 1000ULL);
+}
+
 static void drain(struct sim *s, struct member *m)
 {
     struct sync_event ev = {.kind = SYNC_EV_DRAIN, .draining = true};
@@ -177,6 +191,9 @@ static void strike(struct sim *s, enum fault f)
         break;
     case FAULT_FADE:
         fade(s, m);
+        break;
+    case FAULT_LAG:
+        lag(s, m);
         break;
     case FAULT_DISK_SLOW:
         sim_note(s, "-- disk of %d is slow", m->index);

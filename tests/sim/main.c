@@ -53,6 +53,8 @@ static void add_up(struct totals *sum, const struct totals *t)
     sum->answers += t->answers;
     sum->timeouts += t->timeouts;
     sum->superseded += t->superseded;
+    sum->laggings += t->laggings;
+    sum->short_of += t->short_of;
     sum->adoptions += t->adoptions;
     sum->resumed += t->resumed;
     sum->own_rekeys += t->own_rekeys;
@@ -96,6 +98,8 @@ static void report(const struct totals *t, double seconds, uint64_t failed)
            (double)t->virtual_ms / n / 1000, (double)t->events / n, (double)t->frames / n,
            (double)t->answers / n, (double)t->children / n, (double)t->crashes / n,
            (double)t->pulls / n);
+    printf("a seed: %.3f laggards found, %.3f barriers passed without them\n",
+           (double)t->laggings / n, (double)t->short_of / n);
     printf("a seed: %.2f barriers timed out, %.2f superseded, %.2f IKE SAs adopted, %.2f taken up "
            "again, %.2f handed over, %.2f rekeys by a node; agreed %.0f ms after the heal, at "
            "worst %llu\n",

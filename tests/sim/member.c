@@ -186,6 +186,8 @@ static void end(struct sim *s, struct member *m)
     sync_get_stats(m->core, &stats);
     s->totals.pulls += stats.pulls;
     s->totals.gaps += stats.gaps;
+    s->totals.laggings += stats.laggings;
+    s->totals.short_of += stats.barriers_short;
     if (stats.barrier_timeouts != m->timeouts)
         sim_fail(s, "I1: member %d counted %llu time-outs of %llu", m->index,
                  (unsigned long long)stats.barrier_timeouts, (unsigned long long)m->timeouts);
@@ -240,6 +242,8 @@ void member_tick(struct sim *s, struct member *m)
     if (ready != m->ready)
         sync_set_ready(m->core, ready);
     m->ready = ready;
+    if (!ready)
+        m->unready_us = s->now.mono_us;
     sim_at(s, s->now.mono_us + TICK_US - below(s, TICK_US / 4),
            (struct event){.kind = EV_TICK, .b = (uint8_t)m->index, .life = m->life});
 }

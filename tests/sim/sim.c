@@ -292,6 +292,8 @@ static void found_cluster(struct sim *s)
         sim_at(s, s->now.mono_us + between(s, 0, 200000),
                (struct event){.kind = EV_START, .b = (uint8_t)i});
     }
+    if (chance(s, 250)) /* one clock is wrong, and all of its life long */
+        s->members[below(s, s->n)].skew_ms -= SLOW_MS;
 }
 
 static void live_on(struct sim *s)

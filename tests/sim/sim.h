@@ -34,8 +34,11 @@ enum {
     TICK_US = 10000,
     DEAD_MS = 500,
     BARRIER_MS = 250,
-    LIVENESS_MS = 12000, /* the promise: after a heal all agree within it */
-    SKEW_MS = 40,        /* members' wall clocks agree within twice that */
+    LIVENESS_MS = 12000,  /* the promise: after a heal all agree within it */
+    SKEW_MS = 40,         /* members' wall clocks agree within twice that, */
+    SLOW_MS = 10000,      /* but for one, in some histories, that is so far behind */
+    READY_TOLD_MS = 1500, /* until all know that one is ready, though frames are lost */
+    CLOCK_MS = 1000,      /* after which it keeps the others' time, if there are two of them */
 };
 
 /* ---- chance ---- */
@@ -235,7 +238,8 @@ struct member {
     uint64_t down_us;   /* when it went down last */
     uint64_t woke_us;   /* end of the last pause that was long enough to be overtaken in; 0: none */
     bool draining, flush_due, was_synced, ready;
-    bool gone; /* it never comes back: the others agree without it */
+    uint64_t unready_us; /* last seen so */
+    bool gone;           /* it never comes back: the others agree without it */
     struct disk disk;
     uint32_t epoch;
     struct held_child children[CHILDREN_MAX];
@@ -299,6 +303,7 @@ enum fault {
     FAULT_BLINK,  /* a pair is cut for a moment: one frame or two are lost */
     FAULT_FADE,   /* one hears nobody, half of what it says is lost, and then it dies */
     FAULT_REPLAY, /* somebody on the wire plays recorded frames */
+    FAULT_LAG,    /* one lives and is heard, and for long gets nothing of what the others tell */
     FAULTS,
 };
 
@@ -315,6 +320,7 @@ struct plan {                      /* what this seed's history is made of */
 struct totals {
     uint64_t seeds, events, steps, frames, answers, timeouts, superseded, adoptions, resumed;
     uint64_t own_rekeys, handed_over;
+    uint64_t laggings, short_of; /* laggards found, and barriers that passed without them */
     uint64_t crashes, pulls, gaps, children, virtual_ms, heal_ms, heal_ms_max;
 };
 

@@ -112,6 +112,11 @@ static void on_barrier(struct node *n, const struct sync_effect *fx)
         b->laggards[i] = fx->laggards[i];
 }
 
+static struct now clock_of(const struct cluster *c, const struct node *n)
+{
+    return (struct now){c->now.mono_us, c->now.wall_ms + n->skew_ms};
+}
+
 static void on_publish(struct cluster *c, struct node *n, uint16_t to, struct slice bytes)
 {
     n->n_published++;
@@ -181,7 +186,7 @@ static void on_effect(struct cluster *c, struct node *n, const struct sync_effec
 void give(struct cluster *c, uint16_t slot, const struct sync_event *ev)
 {
     struct node *n = at(c, slot);
-    struct sync_effects fx = sync_step(n->core, ev, c->now);
+    struct sync_effects fx = sync_step(n->core, ev, clock_of(c, n));
 
     for (size_t i = 0; i < fx.n; i++)
         on_effect(c, n, &fx.fx[i]);
@@ -298,12 +303,12 @@ void start(struct cluster *c, uint16_t slot)
     struct sync_recovery recovery;
     struct sync_event ev = {.kind = SYNC_EV_RECOVERED, .recovery = &recovery};
     struct node *n = at(c, slot);
-    struct node fresh = {.slot = slot, .disk = n->disk};
+    struct node fresh = {.slot = slot, .disk = n->disk, .skew_ms = n->skew_ms};
 
     memcpy(fresh.deaf_to, n->deaf_to, sizeof fresh.deaf_to);
     memcpy(fresh.cut_from, n->cut_from, sizeof fresh.cut_from);
     *n = fresh;
-    n->core = sync_new(&config, &rng, c->now);
+    n->core = sync_new(&config, &rng, clock_of(c, n));
     cr_assert_not_null(n->core);
     cr_assert_eq(store_memory_open(n->disk, &options, &n->store, &recovery), ERR_OK);
     give(c, slot, &ev);

@@ -37,6 +37,7 @@ struct node {
     bool deaf_to[NODES_MAX + 1];  /* by slot: PUB frames from it are lost */
     bool cut_from[NODES_MAX + 1]; /* by slot: nothing at all passes, either way */
     bool answers_nobody;          /* requests to it fail */
+    int64_t skew_ms;              /* of its wall clock */
     struct seen_barrier barriers[SEEN_MAX];
     size_t n_barriers;
     struct seen_record records[SEEN_MAX];

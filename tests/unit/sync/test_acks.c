@@ -72,3 +72,90 @@ Test(sync_acks, the_others_hear_of_it_with_the_next_announce)
     cr_assert(same_digests(c));
     cluster_free(c);
 }
+
+/* ---- persistent laggards ---- */
+
+static bool is_laggard(const struct cluster *c, uint16_t slot, uint16_t other)
+{
+    return member_of(c, slot, other).laggard;
+}
+
+/* Nothing that `makers` publish reaches 3, and nobody answers its questions. */
+static void starve(struct cluster *c, bool hears_2, bool begin)
+{
+    at(c, 3)->deaf_to[1] = at(c, 3)->deaf_to[4] = begin;
+    at(c, 3)->deaf_to[2] = begin && !hears_2;
+    at(c, 1)->answers_nobody = at(c, 2)->answers_nobody = at(c, 4)->answers_nobody = begin;
+}
+
+static void a_laggard_is_passed(bool hears_2)
+{
+    struct cluster *c = settled();
+
+    for (uint16_t slot = 1; slot <= 4; slot++)
+        sync_set_ready(at(c, slot)->core, true);
+    starve(c, hears_2, true);
+    put(c, 1, 7, sample_child(0x400100, 5), NULL, NULL);
+    run(c, LAGGARD_MS - 200);
+    cr_assert(barrier_of(at(c, 1), 7)->timed_out);
+    cr_assert(!is_laggard(c, 1, 3), "not for long enough");
+    run(c, 400);
+    cr_assert(is_laggard(c, 1, 3));
+    cr_assert_eq(stats_of(c, 1).laggings, 1u);
+    cr_assert(!is_laggard(c, 1, 2) && !is_laggard(c, 1, 4));
+    put(c, 1, 8, sample_child(0x400200, 5), NULL, NULL);
+    run(c, 5);
+    cr_assert(opened(c, 1, 8), "without 3");
+    cr_assert_eq(stats_of(c, 1).barriers_short, 1u);
+    cr_assert_eq(at(c, 1)->states[3], hears_2 ? MEMBER_DEGRADED : MEMBER_READY);
+
+    starve(c, hears_2, false);
+    run(c, 2 * ANNOUNCE_EVERY_MS);
+    cr_assert(!is_laggard(c, 1, 3));
+    cr_assert(same_digests(c));
+    starve(c, hears_2, true);
+    put(c, 1, 9, sample_child(0x400300, 5), NULL, NULL);
+    run(c, 300);
+    cr_assert(barrier_of(at(c, 1), 9)->timed_out, "it is waited for again");
+    cluster_free(c);
+}
+
+Test(sync_acks, a_member_that_lags_for_long_and_knows_it_is_not_waited_for)
+{
+    a_laggard_is_passed(true);
+}
+
+Test(sync_acks, a_member_that_does_not_hear_us_for_long_is_not_waited_for)
+{
+    a_laggard_is_passed(false);
+}
+
+/* What it does not say is not known: it may be ready. */
+Test(sync_acks, a_member_that_is_not_heard_is_waited_for)
+{
+    struct cluster *c = settled();
+
+    starve(c, true, true);
+    at(c, 1)->deaf_to[3] = true; /* 2 and 4 hear it, so it lives */
+    put(c, 1, 7, sample_child(0x400100, 5), NULL, NULL);
+    run(c, 2 * LAGGARD_MS);
+    cr_assert(!is_laggard(c, 1, 3));
+    put(c, 1, 8, sample_child(0x400200, 5), NULL, NULL);
+    run(c, 300);
+    cr_assert(barrier_of(at(c, 1), 8)->timed_out);
+    cluster_free(c);
+}
+
+/* A slow one that keeps acknowledging is waited for, however far behind it is. */
+Test(sync_acks, a_member_that_goes_on_acknowledging_is_no_laggard)
+{
+    struct cluster *c = settled();
+
+    for (uint32_t i = 0; i < 40; i++) {
+        at(c, 3)->deaf_to[1] = at(c, 3)->deaf_to[2] = at(c, 3)->deaf_to[4] = i % 8 != 7;
+        put(c, 1, 0, sample_child(0x400100 + i, 5), NULL, NULL);
+        run(c, 100);
+        cr_assert(!is_laggard(c, 1, 3));
+    }
+    cluster_free(c);
+}

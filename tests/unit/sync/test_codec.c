@@ -313,6 +313,7 @@ Test(codec_message, an_announce_comes_back_whole)
                                  .keys = {{1, 2}, {UINT32_MAX, 0x01020304}},
                                  .n_keys = 2,
                                  .members = UINT64_MAX - 1,
+                                 .wall_ms = CODEC_WALL_MS_MAX,
                                  .ike_sas = 3,
                                  .child_sas = 4};
     memset(a->sa_digest, 0xd1, sizeof a->sa_digest);
