@@ -168,7 +168,7 @@ static void check_child(struct sim *s, struct member *m, const struct record *r,
     held->rekeyed = r->child.rekeyed;
 }
 
-static void check_log(struct sim *s, struct member *m, const struct record *r, int fact)
+void check_log(struct sim *s, struct member *m, const struct record *r, int fact)
 {
     struct life *life = &s->lives[m->life - 1];
 
@@ -395,8 +395,8 @@ void check_due(struct sim *s, struct member *m, uint64_t id)
         return;
     for (size_t i = 0; i < s->n; i++) {
         const struct member *o = &s->members[i];
-        if (o == m || !o->core || o->steady_us > d->put_us ||
-            s->links[m->index][i].steady_us > d->put_us ||
+        if (o == m || !o->core || o->steady_us > d->put_us || ghost_haunts(s, o) ||
+            ghost_haunts(s, m) || s->links[m->index][i].steady_us > d->put_us ||
             s->links[i][m->index].steady_us > d->put_us)
             continue;
         for (size_t k = 0; k < d->n_forms; k++)
@@ -560,14 +560,33 @@ void check_recovered(struct sim *s, struct member *m)
     }
 }
 
+/* I9: about an SA that is unknown here nobody is told anything. */
+void check_known(struct sim *s, const struct member *m, int ike)
+{
+    if (ike < 0 || m->ikes[ike].state == 0)
+        sim_fail(s, "I9: member %d answers on IKE SA %d, which it does not know", m->index, ike);
+}
+
+/* What is sealed on an SA: I5. In epoch 0 only on what this process has made. */
+void check_seal(struct sim *s, const struct member *m, int ike)
+{
+    const struct life *own = &s->lives[m->life - 1];
+    bool granted = m->epoch == 0 && s->ikes[ike].made_life == m->life;
+
+    for (size_t k = 0; k < own->n_epochs; k++)
+        granted |= own->epochs[k] == m->epoch;
+    if (!granted)
+        sim_fail(s, "I5: member %d seals in epoch %u, which nobody granted", m->index, m->epoch);
+}
+
 void check_epoch(struct sim *s, struct member *m, uint32_t epoch)
 {
     struct life *own = &s->lives[m->life - 1];
 
     for (size_t i = 0; i < s->n_lives; i++)
         for (size_t k = 0; k < s->lives[i].n_epochs; k++)
-            if (s->lives[i].member == m->index && s->lives[i].epochs[k] == epoch)
-                sim_fail(s, "I4: epoch %u of member %d is used twice", epoch, m->index);
+            if (s->lives[i].member == own->member && s->lives[i].epochs[k] == epoch)
+                sim_fail(s, "I4: epoch %u of member %d is used twice", epoch, own->member);
     if (own->n_epochs == sizeof own->epochs / sizeof *own->epochs)
         sim_fail(s, "I4: member %d takes epoch after epoch", m->index);
     else
@@ -587,7 +606,7 @@ void check_liveness(struct sim *s, struct member *m)
     for (size_t i = 0; i < s->n; i++) {
         const struct member *o = &s->members[i];
         if (!o->core && o->down_us && s->now.mono_us > o->down_us + wait_us &&
-            sync_member_live(m->core, o->slot))
+            !ghost_haunts(s, o) && sync_member_live(m->core, o->slot))
             sim_fail(s, "I1: member %d waits for member %d, which is dead", m->index, o->index);
     }
 }
@@ -716,7 +735,9 @@ static bool outlives(const struct sim *s, int answerer, const uint32_t *by)
     if (answerer < 0)
         return false;
     for (size_t i = 0; i < s->n; i++)
-        if (by[i] && !s->members[i].gone && ((int)i == answerer || by[i] == s->members[i].life))
+        if (by[i] && !s->members[i].gone &&
+            (((int)i == answerer && by[i] > s->members[i].forgot_life) ||
+             by[i] == s->members[i].life))
             return true;
     return false;
 }

@@ -155,6 +155,34 @@ void disk_free(struct disk *d)
     free(d->queue);
 }
 
+void disk_copy(struct disk *to, const struct disk *from)
+{
+    disk_free(to);
+    *to = (struct disk){.used = from->used};
+    to->records = calloc(from->n_records + 1, sizeof *to->records);
+    to->vector = calloc(from->n_vector + 1, sizeof *to->vector);
+    if (!to->records || !to->vector)
+        abort();
+    to->cap_records = from->n_records + 1;
+    to->cap_vector = from->n_vector + 1;
+    for (size_t i = 0; i < from->n_records; i++)
+        to->records[to->n_records++] = record_clone(from->records[i]);
+    for (size_t i = 0; i < from->n_vector; i++)
+        to->vector[to->n_vector++] = from->vector[i];
+    memcpy(to->epochs, from->epochs, sizeof to->epochs);
+}
+
+void disk_forget(struct disk *d, struct disk *old)
+{
+    static const struct disk empty;
+    bool failing = d->failing;
+    uint32_t slow_us = d->slow_us;
+
+    disk_copy(d, old ? old : &empty);
+    d->failing = failing;
+    d->slow_us = slow_us;
+}
+
 const struct record *disk_find(const struct disk *d, uint8_t kind, uint64_t key)
 {
     for (size_t i = 0; i < d->n_records; i++)
@@ -190,7 +218,8 @@ void disk_recovery(struct sim *s, struct member *m, struct sync_recovery *out)
 {
     struct disk *d = &m->disk;
 
-    *out = (struct sync_recovery){.journal_empty = !d->used, .epoch = d->epochs[m->index]};
+    *out = (struct sync_recovery){.journal_empty = !d->used,
+                                  .epoch = d->epochs[member_of_slot(s, m->slot)->index]};
     d->used = true;
     expire(d, member_now(s, m).wall_ms);
     out->records = calloc(d->n_records + 1, sizeof *out->records);
@@ -205,6 +234,6 @@ void disk_recovery(struct sim *s, struct member *m, struct sync_recovery *out)
     for (size_t i = 0; i < d->n_vector; i++)
         out->vector[out->n_vector++] = d->vector[i];
     for (size_t i = 0; i < s->n; i++)
-        if (i != (size_t)m->index && d->epochs[i])
+        if (s->members[i].slot != m->slot && d->epochs[i])
             out->epochs[out->n_epochs++] = (struct sync_epoch){s->members[i].slot, d->epochs[i]};
 }

@@ -167,7 +167,7 @@ static struct record *new_ike(struct sim *s, struct member *m, int router, int l
     struct record *r;
     int64_t life_ms = s->plan.lifetime_ms + below(s, s->plan.lifetime_ms);
 
-    *f = (struct ike_fact){.spi = ike_spi(s, m), .router = router};
+    *f = (struct ike_fact){.spi = ike_spi(s, m), .router = router, .made_life = m->life};
     f->lineage = lineage < 0 ? i : lineage;
     f->not_after_ms = engine_now(s, m).wall_ms + life_ms;
     for (int k = 0; k < i; k++) /* a successor lives longer */
@@ -256,8 +256,11 @@ static void add_deletion(struct sim *s, struct member *m, int ike, struct group 
 
 /* ---- answering ---- */
 
-static void send_answer(struct sim *s, const struct ask *answer)
+static void send_answer(struct sim *s, const struct member *m, const struct ask *answer)
 {
+    int ike = answer->kind == ASK_NEW ? answer->new_ike : answer->ike;
+
+    check_known(s, m, ike);
     s->totals.answers++;
     if (chance(s, 30))
         return;
@@ -296,7 +299,7 @@ static void answer_new(struct sim *s, struct member *m, const struct ask *ask)
             memcpy(&last, m->spoken[i].rec->ike.last_response.p, sizeof last);
             if (last.kind == ASK_NEW && last.router == ask->router && last.serial == ask->serial) {
                 if (!m->spoken[i].commit)
-                    send_answer(s, &last);
+                    send_answer(s, m, &last);
                 return;
             }
         }
@@ -386,7 +389,7 @@ static void handle(struct sim *s, struct member *m, const struct ask *ask)
         if (sp->rec->ike.last_response.n == sizeof last) {
             memcpy(&last, sp->rec->ike.last_response.p, sizeof last);
             check_plain_answer(s, m, ask->ike);
-            send_answer(s, &last);
+            send_answer(s, m, &last);
         }
         return;
     }
@@ -419,7 +422,8 @@ static void handle(struct sim *s, struct member *m, const struct ask *ask)
         commit(s, m, &g, ask->ike, &answer);
     } else {
         check_plain_answer(s, m, ask->ike);
-        send_answer(s, &answer);
+        check_seal(s, m, ask->ike);
+        send_answer(s, m, &answer);
     }
 }
 
@@ -641,7 +645,7 @@ void engine_datagram(struct sim *s, struct member *m, const struct ask *ask, boo
             !m->spoken[ask->ike].speaks) {
             struct ask answer = *ask;
             answer.new_ike = answer.new_child = -1;
-            send_answer(s, &answer); /* the tombstone kept the last answer */
+            send_answer(s, m, &answer); /* the tombstone kept the last answer */
         }
         return;
     }
@@ -695,6 +699,7 @@ static void past_barrier(struct sim *s, struct member *m, const struct waiting *
         return;
     sp->commit = 0;
     check_answer(s, m, w, fx);
+    check_seal(s, m, w->ike);
     if (w->kind == WAIT_REQUEST) {
         send_own(s, sp);
         return;
@@ -704,7 +709,7 @@ static void past_barrier(struct sim *s, struct member *m, const struct waiting *
             sp->replaced = w->answer.child + 1; /* at the next tick */
         return;
     }
-    send_answer(s, &w->answer);
+    send_answer(s, m, &w->answer);
     if (w->answer.kind == ASK_DELETE_IKE)
         hush(sp);
 }

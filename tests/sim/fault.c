@@ -2,7 +2,7 @@
  * of the kinds, so that some histories are of one kind only and others of all. */
 #include "tests/sim/sim.h"
 
-enum { MEND_LINKS = 1, MEND_SLOW, MEND_FULL, END_FADE };
+enum { MEND_LINKS = 1, MEND_SLOW, MEND_FULL, END_FADE, ROLL_BACK, END_GHOST };
 
 static void set_noise(struct sim *s, bool noisy)
 {
@@ -69,6 +69,39 @@ static void lose(struct sim *s, struct member *m)
     member_crash(s, m);
     m->gone = true;
     sim_note(s, "-- %d is gone", m->index);
+}
+
+/* Lost memory is borne on whoever claims an epoch and on fewer than a majority of its others. */
+bool fault_may_forget(const struct sim *s, const struct member *m)
+{
+    uint32_t forgetful = 0;
+
+    if (m->forgetful)
+        return true;
+
+    for (size_t i = 0; i < s->n; i++)
+        forgetful += s->members[i].forgetful;
+    return forgetful < (s->n - 1) / 2 + 1;
+}
+
+static void forget(struct sim *s, struct member *m, struct disk *old)
+{
+    if (m->gone || !fault_may_forget(s, m))
+        return;
+    sim_note(s, "-- the disk of %d is %s", m->index, old ? "set back" : "lost");
+    s->totals.forgotten++;
+    crash(s, m);
+    disk_forget(&m->disk, old);
+    m->forgetful = true;
+    m->unaware_life = 0;
+    m->forgot_life = (uint32_t)s->n_lives;
+}
+
+static void clone(struct sim *s, struct member *m)
+{
+    ghost_start(s, m, chance(s, 600));
+    mend_later(s, 0, MEND_LINKS, between(s, 700, 2500) * 1000ULL);
+    mend_later(s, 0, END_GHOST, between(s, 500, 4000) * 1000ULL);
 }
 
 static void fade(struct sim *s, struct member *m)
@@ -195,6 +228,16 @@ static void strike(struct sim *s, enum fault f)
     case FAULT_LAG:
         lag(s, m);
         break;
+    case FAULT_ROLLBACK:
+        disk_copy(&m->old_disk, &m->disk);
+        mend_later(s, m->index, ROLL_BACK, between(s, 50, 2500) * 1000ULL);
+        break;
+    case FAULT_WIPE:
+        forget(s, m, NULL);
+        break;
+    case FAULT_CLONE:
+        clone(s, m);
+        break;
     case FAULT_DISK_SLOW:
         sim_note(s, "-- disk of %d is slow", m->index);
         m->disk.slow_us = between(s, 10000, 600000);
@@ -241,6 +284,10 @@ void fault_mend(struct sim *s, int member, uint64_t what)
         s->members[member].disk.slow_us = 0;
     else if (what == MEND_FULL)
         s->members[member].disk.failing = false;
+    else if (what == ROLL_BACK && !s->healed)
+        forget(s, &s->members[member], &s->members[member].old_disk);
+    else if (what == END_GHOST)
+        ghost_end(s);
     else if (what == END_FADE && !s->healed)
         end_fade(s, &s->members[member]);
 }
@@ -248,6 +295,7 @@ void fault_mend(struct sim *s, int member, uint64_t what)
 void fault_heal(struct sim *s)
 {
     mend_links(s);
+    ghost_end(s);
     set_noise(s, false);
     while (may_go(s)) /* with the end of the trouble */
         lose(s, &s->members[below(s, (uint32_t)s->n)]);

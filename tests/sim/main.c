@@ -54,6 +54,9 @@ static void add_up(struct totals *sum, const struct totals *t)
     sum->timeouts += t->timeouts;
     sum->superseded += t->superseded;
     sum->laggings += t->laggings;
+    sum->forgotten += t->forgotten;
+    sum->ghosts += t->ghosts;
+    sum->conflicts += t->conflicts;
     sum->short_of += t->short_of;
     sum->adoptions += t->adoptions;
     sum->resumed += t->resumed;
@@ -98,6 +101,10 @@ static void report(const struct totals *t, double seconds, uint64_t failed)
            (double)t->virtual_ms / n / 1000, (double)t->events / n, (double)t->frames / n,
            (double)t->answers / n, (double)t->children / n, (double)t->crashes / n,
            (double)t->pulls / n);
+    printf(
+        "a seed: %.3f disks set back or lost, %.3f copies of members, %.3f processes that stopped "
+        "for another of their slot\n",
+        (double)t->forgotten / n, (double)t->ghosts / n, (double)t->conflicts / n);
     printf("a seed: %.3f laggards found, %.3f barriers passed without them\n",
            (double)t->laggings / n, (double)t->short_of / n);
     printf("a seed: %.2f barriers timed out, %.2f superseded, %.2f IKE SAs adopted, %.2f taken up "

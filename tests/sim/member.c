@@ -63,7 +63,10 @@ static void on_effect(struct sim *s, struct member *m, const struct sync_effect 
 {
     switch (fx->kind) {
     case SYNC_FX_RECORD:
-        on_record(s, m, fx->record);
+        if (is_ghost(s, m))
+            ghost_record(s, m, fx->record);
+        else
+            on_record(s, m, fx->record);
         break;
     case SYNC_FX_JOURNAL:
         disk_submit(s, m, fx->batch);
@@ -81,7 +84,8 @@ static void on_effect(struct sim *s, struct member *m, const struct sync_effect 
         engine_barrier(s, m, fx);
         break;
     case SYNC_FX_FORWARDED:
-        on_forwarded(s, m, &fx->forward);
+        if (!is_ghost(s, m)) /* else it is lost, as by a node that cannot answer */
+            on_forwarded(s, m, &fx->forward);
         break;
     case SYNC_FX_MEMBER:
         sim_note(s, "%d: member %d is %s", m->index, member_of_slot(s, fx->slot)->index,
@@ -91,8 +95,10 @@ static void on_effect(struct sim *s, struct member *m, const struct sync_effect 
     case SYNC_FX_ACTIVITY:  /* no packets */
     case SYNC_FX_MISS_OVER: /* and none to hold */
         break;
-    case SYNC_FX_CONFLICT: /* one process per slot here */
-        sim_fail(s, "I4: member %d stops for a rival that is not there", m->index);
+    case SYNC_FX_CONFLICT:
+        m->conflict = true;
+        if (!is_ghost(s, m) && !ghost_haunts(s, m))
+            sim_fail(s, "I4: member %d stops for a rival that is not there", m->index);
         break;
     case SYNC_FX_EPOCH:
         check_epoch(s, m, fx->epoch);
@@ -112,12 +118,17 @@ void member_step(struct sim *s, struct member *m, struct sync_event *ev)
     for (size_t i = 0; i < fx.n; i++)
         on_effect(s, m, &fx.fx[i]);
     m->putting = false;
+    if (m->conflict) {
+        member_conflict(s, m);
+        return;
+    }
     if (ev->more && !m->flush_due) {
         m->flush_due = true;
         sim_at(s, s->now.mono_us + below(s, s->plan.turn_us),
                (struct event){.kind = EV_FLUSH, .b = (uint8_t)m->index, .life = m->life});
     }
-    check_step(s, m);
+    if (!is_ghost(s, m))
+        check_step(s, m);
 }
 
 /* ---- a life ---- */
@@ -129,7 +140,7 @@ static void forget(struct member *m)
     memset(m->ikes, 0, sizeof m->ikes);
     memset(m->to_resume, 0, sizeof m->to_resume);
     memset(m->verified, 0, sizeof m->verified);
-    m->resume_begun = m->flush_due = m->was_synced = m->ready = m->draining = false;
+    m->conflict = m->resume_begun = m->flush_due = m->was_synced = m->ready = m->draining = false;
     m->n_waiting = 0;
     m->epoch = 0;
     m->timeouts = m->vector_sum = 0;
@@ -166,15 +177,17 @@ void member_start(struct sim *s, struct member *m)
     m->core = sync_new(&config, &rng, member_now(s, m));
     if (!m->core)
         abort();
-    s->lives[s->n_lives] = (struct life){
-        .incarnation = sync_incarnation(m->core), .member = m->index, .started_us = s->now.mono_us};
+    s->lives[s->n_lives] = (struct life){.incarnation = sync_incarnation(m->core),
+                                         .member = member_of_slot(s, m->slot)->index,
+                                         .started_us = s->now.mono_us};
     m->life = (uint32_t)++s->n_lives;
     m->steady_us = s->now.mono_us;
     disk_recovery(s, m, &recovery);
     sim_note(s, "%d: starts as life %u with %zu records", m->index, m->life, recovery.n_records);
     member_step(s, m, &ev);
     store_recovery_free(&recovery);
-    check_recovered(s, m);
+    if (!is_ghost(s, m))
+        check_recovered(s, m);
     sim_at(s, s->now.mono_us + below(s, TICK_US),
            (struct event){.kind = EV_TICK, .b = (uint8_t)m->index, .life = m->life});
 }
@@ -209,6 +222,20 @@ void member_crash(struct sim *s, struct member *m)
     disk_crash(s, m);
 }
 
+/* The service manager starts it again; the copy stays where it is until somebody finds it. */
+void member_conflict(struct sim *s, struct member *m)
+{
+    sim_note(s, "%d: stops, its slot is in use", m->index);
+    s->totals.conflicts++;
+    if (is_ghost(s, m)) {
+        ghost_stop(s);
+        return;
+    }
+    member_crash(s, m);
+    sim_at(s, s->now.mono_us + between(s, 100, 1000) * 1000ULL,
+           (struct event){.kind = EV_START, .b = (uint8_t)m->index});
+}
+
 void member_stop(struct sim *s, struct member *m)
 {
     sim_note(s, "%d: stops", m->index);
@@ -229,14 +256,30 @@ void member_pause(struct sim *s, struct member *m, uint32_t ms)
         s->pauses_end_us = m->paused_until_us;
 }
 
+/* What its disk lost it has again, of the promises: others may forget now. */
+static void remember(const struct sim *s, struct member *m)
+{
+    uint16_t sure_of[SLOT_MAX + 1];
+    size_t n;
+
+    if (m->forgetful && m->life != m->unaware_life && !s->members[s->n].core &&
+        grants_sure(m->core->grants, sure_of, &n))
+        m->forgetful = false;
+}
+
 void member_tick(struct sim *s, struct member *m)
 {
     struct sync_event ev = {.kind = SYNC_EV_TICK};
+    uint32_t life = m->life;
     bool ready;
 
     disk_tell(s, m);
     member_step(s, m, &ev);
-    engine_tick(s, m);
+    if (m->life == life)
+        engine_tick(s, m);
+    if (m->life != life)
+        return; /* it has stopped */
+    remember(s, m);
     check_liveness(s, m);
     ready = sync_is_synced(m->core) && m->epoch && !m->draining && !m->disk.told_failing;
     if (ready != m->ready)

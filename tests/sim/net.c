@@ -91,11 +91,12 @@ void net_publish(struct sim *s, struct member *from, struct slice bytes)
     s->totals.frames++;
     if (s->plan.kinds >> FAULT_REPLAY & 1)
         record(s, from, p);
-    for (size_t i = 0; i < s->n; i++) {
+    for (size_t i = 0; i <= s->n; i++) {
         struct link *l = &s->links[from->index][i];
         struct event ev = {
             .kind = EV_FRAME, .a = (uint8_t)from->index, .b = (uint8_t)i, .packet = p};
-        if ((int)i == from->index || l->cut || chance(s, l->lose))
+        if ((int)i == from->index || !s->members[i].slot || s->members[i].slot == from->slot ||
+            l->cut || chance(s, l->lose))
             continue;
         p->refs++;
         sim_at(s, arrival(s, l, s->plan.ordered), ev);
@@ -137,7 +138,7 @@ static void fail_call(struct sim *s, uint64_t token, uint64_t after_us)
 
 void net_request(struct sim *s, struct member *from, const struct sync_effect *fx)
 {
-    struct member *to = member_of_slot(s, fx->slot);
+    struct member *to = ghost_or(s, member_of_slot(s, fx->slot), from);
     uint64_t token;
 
     s->calls = sim_grow(s->calls, s->n_calls, &s->cap_calls, sizeof *s->calls);

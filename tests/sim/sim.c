@@ -181,7 +181,10 @@ static void at_member(struct sim *s, struct member *m, const struct event *ev)
         net_deliver(s, ev);
         break;
     case EV_TICK:
-        member_tick(s, m);
+        if (is_ghost(s, m))
+            ghost_tick(s, m);
+        else
+            member_tick(s, m);
         break;
     case EV_FLUSH:
         flush(s, m);
@@ -340,11 +343,12 @@ void sim_play(struct sim *s, uint64_t seed)
 
 void sim_clear(struct sim *s)
 {
-    for (size_t i = 0; i < s->n; i++) {
+    for (size_t i = 0; i <= s->n; i++) {
         struct member *m = &s->members[i];
         engine_clear(m);
         sync_free(m->core);
         disk_free(&m->disk);
+        disk_free(&m->old_disk);
         free(m->waiting);
     }
     for (size_t i = 0; i < s->n_heap; i++)

@@ -25,6 +25,7 @@
 enum {
     MEMBERS_MIN = 3,
     MEMBERS_MAX = 7,
+    PROCESSES_MAX = MEMBERS_MAX + 1, /* with a copy of one */
     ROUTERS_MAX = 3,
     IKES_MAX = 96,
     CHILDREN_MAX = 320, /* a multiple of 64 */
@@ -123,7 +124,8 @@ void packet_drop(struct packet *p);
 /* ---- the truth ---- */
 struct ike_fact {
     uint64_t spi;
-    int lineage; /* number of its first IKE SA */
+    uint32_t made_life; /* of its maker */
+    int lineage;        /* number of its first IKE SA */
     int router;
     int64_t not_after_ms;
     bool deleted; /* a tombstone was put somewhere */
@@ -237,10 +239,13 @@ struct member {
     uint64_t steady_us; /* up and running since */
     uint64_t down_us;   /* when it went down last */
     uint64_t woke_us;   /* end of the last pause that was long enough to be overtaken in; 0: none */
-    bool draining, flush_due, was_synced, ready;
-    uint64_t unready_us; /* last seen so */
-    bool gone;           /* it never comes back: the others agree without it */
-    struct disk disk;
+    bool draining, flush_due, was_synced, ready, conflict;
+    uint64_t unready_us;   /* last seen so */
+    bool gone;             /* it never comes back: the others agree without it */
+    bool forgetful;        /* its disk lost something, and it is not sure of all promises again */
+    uint32_t unaware_life; /* ... and in this life it does not know: a copy of it promised */
+    uint32_t forgot_life;  /* what lives up to this one had on disk may be lost */
+    struct disk disk, old_disk;
     uint32_t epoch;
     struct held_child children[CHILDREN_MAX];
     struct held_ike ikes[IKES_MAX];
@@ -298,12 +303,15 @@ enum fault {
     FAULT_ONE_WAY, /* one direction of one pair */
     FAULT_DISK_SLOW,
     FAULT_DISK_FULL,
-    FAULT_NOISE,  /* links become lossy, late, doubling */
-    FAULT_DOUBLE, /* crash of one within the restart of another */
-    FAULT_BLINK,  /* a pair is cut for a moment: one frame or two are lost */
-    FAULT_FADE,   /* one hears nobody, half of what it says is lost, and then it dies */
-    FAULT_REPLAY, /* somebody on the wire plays recorded frames */
-    FAULT_LAG,    /* one lives and is heard, and for long gets nothing of what the others tell */
+    FAULT_NOISE,    /* links become lossy, late, doubling */
+    FAULT_DOUBLE,   /* crash of one within the restart of another */
+    FAULT_BLINK,    /* a pair is cut for a moment: one frame or two are lost */
+    FAULT_FADE,     /* one hears nobody, half of what it says is lost, and then it dies */
+    FAULT_REPLAY,   /* somebody on the wire plays recorded frames */
+    FAULT_LAG,      /* one lives and is heard, and for long gets nothing of what the others tell */
+    FAULT_ROLLBACK, /* a journal is set back to what it was a while ago */
+    FAULT_WIPE,     /* a journal is lost */
+    FAULT_CLONE,    /* a copy of a member's journal, taken while it runs, starts beside it */
     FAULTS,
 };
 
@@ -320,6 +328,7 @@ struct plan {                      /* what this seed's history is made of */
 struct totals {
     uint64_t seeds, events, steps, frames, answers, timeouts, superseded, adoptions, resumed;
     uint64_t own_rekeys, handed_over;
+    uint64_t forgotten, ghosts, conflicts; /* disks that lost something; copies; who stopped */
     uint64_t laggings, short_of; /* laggards found, and barriers that passed without them */
     uint64_t crashes, pulls, gaps, children, virtual_ms, heal_ms, heal_ms_max;
 };
@@ -333,9 +342,9 @@ struct sim {
     size_t n_events, cap_events, free_event;
     uint64_t order;
     struct plan plan;
-    struct member members[MEMBERS_MAX];
+    struct member members[PROCESSES_MAX]; /* the copy is [n] (ghost.c) */
     size_t n;
-    struct link links[MEMBERS_MAX][MEMBERS_MAX]; /* [from][to] */
+    struct link links[PROCESSES_MAX][PROCESSES_MAX]; /* [from][to] */
     struct router routers[ROUTERS_MAX];
     size_t n_routers;
     struct ike_fact ikes[IKES_MAX];
@@ -350,7 +359,8 @@ struct sim {
     size_t n_calls, cap_calls;
     struct due *dues;
     size_t n_dues, cap_dues;
-    int fading; /* the index of the member that fades, and 1; 0: none */
+    uint64_t ghost_until_us; /* a copy ran, or runs; 0: none ever did */
+    int fading;              /* the index of the member that fades, and 1; 0: none */
     bool healed, failed, tracing;
     uint64_t pauses_end_us; /* of all pauses so far */
     uint64_t healed_us;
@@ -388,6 +398,8 @@ void disk_tell(struct sim *s, struct member *m); /* JOURNALED, if there is news 
 void disk_crash(struct sim *s, struct member *m);
 void disk_finish(struct sim *s, struct member *m); /* an orderly close */
 void disk_free(struct disk *d);
+void disk_copy(struct disk *to, const struct disk *from); /* what is durable; frees what `to` had */
+void disk_forget(struct disk *d, struct disk *old);       /* back to `old`, or empty (NULL) */
 void disk_recovery(struct sim *s, struct member *m, struct sync_recovery *out);
 const struct record *disk_find(const struct disk *d, uint8_t kind, uint64_t key);
 
@@ -397,11 +409,26 @@ void member_crash(struct sim *s, struct member *m);
 void member_stop(struct sim *s, struct member *m); /* the end of a drain */
 void member_step(struct sim *s, struct member *m, struct sync_event *ev);
 void member_tick(struct sim *s, struct member *m);
+void member_conflict(struct sim *s, struct member *m); /* it stops, and comes back a while later */
 void member_pause(struct sim *s, struct member *m, uint32_t ms);
 struct now member_now(const struct sim *s, const struct member *m);
 struct member *member_of_slot(struct sim *s, uint16_t slot);
 bool member_runs(const struct sim *s, const struct member *m);
 bool member_gone(const struct sim *s, uint16_t slot);
+
+/* ---- ghost.c: a second process of a member's slot ---- */
+/* Starts from a copy of m's journal, if there is no other copy; cut_off: in m's place, which nobody
+ * hears meanwhile. */
+void ghost_start(struct sim *s, struct member *m, bool cut_off);
+void ghost_stop(struct sim *s);
+void ghost_end(struct sim *s); /* it is found and stopped, if it runs */
+bool is_ghost(const struct sim *s, const struct member *m);
+/* Does a copy of this member run, or did one until just now? */
+bool ghost_haunts(const struct sim *s, const struct member *m);
+/* The process that a request to this member reaches. */
+struct member *ghost_or(struct sim *s, struct member *m, const struct member *from);
+void ghost_record(struct sim *s, struct member *m, const struct record *r);
+void ghost_tick(struct sim *s, struct member *m);
 
 /* ---- engine.c: what node and ike do at a member ---- */
 void engine_datagram(struct sim *s, struct member *m, const struct ask *ask, bool forwarded);
@@ -420,6 +447,7 @@ void router_answer(struct sim *s, int router, const struct ask *answer);
 void fault_plan(struct sim *s);
 void fault_strike(struct sim *s);
 void fault_mend(struct sim *s, int member, uint64_t id);
+bool fault_may_forget(const struct sim *s, const struct member *m);
 void fault_heal(struct sim *s);
 
 /* ---- fact.c ---- */
@@ -442,6 +470,9 @@ void check_step(struct sim *s, struct member *m);
 void check_liveness(struct sim *s, struct member *m);
 void check_recovered(struct sim *s, struct member *m);
 void check_epoch(struct sim *s, struct member *m, uint32_t epoch);
+void check_known(struct sim *s, const struct member *m, int ike);
+void check_seal(struct sim *s, const struct member *m, int ike);
+void check_log(struct sim *s, struct member *m, const struct record *r, int fact);
 void check_put(struct sim *s, struct member *m, const struct waiting *w);
 void check_own(struct sim *s, const struct member *m, const struct waiting *w);
 void check_due(struct sim *s, struct member *m, uint64_t id);
