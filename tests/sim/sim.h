@@ -476,6 +476,11 @@ void check_log(struct sim *s, struct member *m, const struct record *r, int fact
 void check_put(struct sim *s, struct member *m, const struct waiting *w);
 void check_own(struct sim *s, const struct member *m, const struct waiting *w);
 void check_due(struct sim *s, struct member *m, uint64_t id);
+bool check_same_term(const struct term *a, const struct term *b);
+bool check_may_have_ended(const struct sim *s, int lineage);
+bool check_knows(const struct member *m, const struct member *o); /* believes who runs there now */
+
+/* ---- check_end.c: after the heal ---- */
 bool check_agreed(struct sim *s); /* nothing left to do? */
 void check_end(struct sim *s);
 void check_why_not(struct sim *s); /* fails with what still differs */
