@@ -38,8 +38,8 @@ struct transport {
     int fd;
 };
 struct transport_ops {
-    /* To the member of that slot, or to all (SLOT_ALL). What is for one is carried to the others,
-     * too, where the transport knows no better way, but not delivered there. */
+    /* To the member of that slot, or to all (SLOT_ALL). What is for all comes in order, between any
+     * two members; what is for one may overtake. */
     int (*publish)(struct transport *t, uint16_t to_slot, struct slice bytes);
     int (*request)(struct transport *t, uint16_t slot, uint64_t id, struct slice bytes);
     int (*reply)(struct transport *t, uint64_t id, struct slice bytes);

@@ -7,10 +7,12 @@
  * operations whose callbacks put what came into the inbox, or note what became of a send; the
  * loop thread drains the inbox.
  *
- * PUB sends everything to everyone. What is published begins with two octets of ours that say
- * whom it is for, and SUB subscribes to what is for all and for us: the rest (acknowledgements
- * of the SAs of others, mostly) ends in nng's thread, and the loop is not woken for it. Whoever
- * changes these octets on the way can do no more than drop frames: what counts is in the frame.
+ * PUB sends everything to everyone. What is for one member alone (acknowledgements, forwarded
+ * datagrams, votes) goes to its REP socket as a note, which is a request with an empty answer: at
+ * 16 members that halves the work that an SA is. When there is no connection or no free context PUB
+ * takes it. What is published begins with two octets of ours that say whom it is for, and SUB
+ * subscribes to what is for all and for us. Whoever changes these octets, or the first one of a
+ * request, can do no more than drop frames: what counts is in the frame.
  *
  * What nng does not do is done here. A peer that vanished without a TCP reset leaves a
  * subscription that is silent for ever: members announce themselves ten times a second, so
@@ -55,9 +57,10 @@ enum {
     SILENCE_MS = 2000,
     DIAL_MS = 1500,
     WATCH_EVERY_MS = 500,
-    CALLS_PER_PEER = 4, /* requests under way */
+    CALLS_PER_PEER = 4, /* requests under way, */
+    NOTES_PER_PEER = 8, /* and frames for this one alone; more go by PUB */
     TIMEOUTS_IN_A_ROW = 3,
-    ANSWERS = 16,         /* requests being answered */
+    ANSWERS = 32,         /* requests being answered */
     LINKS_MAX = 2048,     /* members, and those that were and are no more */
     FRAMES_AT_ONCE = 256, /* published ones delivered in a turn of the loop */
     URL_BYTES = 320,
@@ -65,8 +68,13 @@ enum {
 };
 
 enum call_state { CALL_FREE, CALL_SENDING, CALL_RECEIVING };
-struct call { /* a request of ours */
+/* The first octet of what goes to REP. */
+enum { REQ_QUESTION = 1, REQ_NOTE = 2, REQ_OCTETS = 1 };
+#define NOTE_ID (UINT64_C(1) << 63) /* in the inbox, with the request's id */
+
+struct call { /* a request of ours, or a note: a frame that is answered by nothing at once */
     struct peer_link *peer;
+    bool note;
     nng_ctx ctx;
     nng_aio *aio;
     _Atomic int state;
@@ -97,7 +105,7 @@ struct peer_link {
     _Atomic bool gone; /* no member any more: on_watch cuts it off */
     bool cut;          /* on_watch's: it is done */
     nng_socket req;
-    struct call calls[CALLS_PER_PEER];
+    struct call calls[CALLS_PER_PEER + NOTES_PER_PEER]; /* notes come last */
     struct line sub_line, req_line;
     /* under the transport's lock */
     uint64_t heard_ms;
@@ -335,28 +343,6 @@ static void on_watch(void *arg)
     nng_sleep_aio(WATCH_EVERY_MS, t->watch_aio);
 }
 
-static int nng_publish(struct transport *t, uint16_t to_slot, struct slice bytes)
-{
-    uint8_t topic[TOPIC_BYTES];
-    nng_msg *msg;
-
-    if (bytes.n > TRANSPORT_FRAME_MAX)
-        return ERR_FULL;
-    msg = msg_of(bytes);
-    if (!msg)
-        return ERR_NOMEM;
-    topic_of(to_slot, topic);
-    if (nng_msg_insert(msg, topic, sizeof topic) != 0) {
-        nng_msg_free(msg);
-        return ERR_NOMEM;
-    }
-    if (nng_sendmsg(self_of(t)->pub, msg, NNG_FLAG_NONBLOCK) != 0) {
-        nng_msg_free(msg);
-        return ERR_IO;
-    }
-    return ERR_OK;
-}
-
 /* ---- our requests ---- */
 
 static void on_req_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
@@ -388,7 +374,8 @@ static void call_failed(struct call *c, int rv)
     if (nng_pipe_id(stuck) > 0)
         (void)nng_pipe_close(stuck);
     atomic_store(&c->state, CALL_FREE);
-    inbox_push(inbox, TRANSPORT_REPLY, id, (struct slice){NULL, 0});
+    if (!c->note)
+        inbox_push(inbox, TRANSPORT_REPLY, id, (struct slice){NULL, 0});
 }
 
 static void on_call(void *arg)
@@ -421,38 +408,99 @@ static void on_call(void *arg)
     pthread_mutex_unlock(&c->peer->t->lock);
     nng_aio_set_msg(c->aio, NULL);
     atomic_store(&c->state, CALL_FREE);
-    inbox_push(inbox, TRANSPORT_REPLY, id, body_of(msg));
+    if (!c->note)
+        inbox_push(inbox, TRANSPORT_REPLY, id, body_of(msg));
     nng_msg_free(msg);
 }
 
-static int nng_request(struct transport *t, uint16_t slot, uint64_t id, struct slice bytes)
+static struct peer_link *link_to(struct nng_transport *t, uint16_t slot)
 {
-    struct nng_transport *self = self_of(t);
     struct peer_link *p = NULL;
-    struct call *c = NULL;
-    nng_msg *msg;
 
-    if (bytes.n > TRANSPORT_FRAME_MAX)
-        return ERR_FULL;
-    for (size_t i = 0; i < self->n_peers; i++)
-        if (self->peers[i]->slot == slot && !atomic_load(&self->peers[i]->gone))
-            p = self->peers[i];
-    if (!p)
-        return ERR_NOT_FOUND;
-    for (size_t i = 0; !c && i < CALLS_PER_PEER; i++)
+    for (size_t i = 0; i < t->n_peers; i++)
+        if (t->peers[i]->slot == slot && !atomic_load(&t->peers[i]->gone))
+            p = t->peers[i];
+    return p;
+}
+
+static struct call *free_call(struct peer_link *p, size_t first, size_t n)
+{
+    for (size_t i = first; i < first + n; i++)
         if (atomic_load(&p->calls[i].state) == CALL_FREE)
-            c = &p->calls[i];
-    if (!c)
-        return ERR_BUSY;
-    msg = msg_of(bytes);
+            return &p->calls[i];
+    return NULL;
+}
+
+static int send_call(struct call *c, uint8_t kind, uint64_t id, struct slice bytes)
+{
+    nng_msg *msg = msg_of(bytes);
+
     if (!msg)
         return ERR_NOMEM;
+    if (nng_msg_insert(msg, &kind, REQ_OCTETS) != 0) {
+        nng_msg_free(msg);
+        return ERR_NOMEM;
+    }
     nng_aio_wait(c->aio); /* its last callback may be about to return */
     c->id = id;
     atomic_store(&c->state, CALL_SENDING);
     nng_aio_set_msg(c->aio, msg);
     nng_aio_set_timeout(c->aio, REQUEST_MS);
     nng_ctx_send(c->ctx, c->aio);
+    return ERR_OK;
+}
+
+static int nng_request(struct transport *t, uint16_t slot, uint64_t id, struct slice bytes)
+{
+    struct peer_link *p = link_to(self_of(t), slot);
+    struct call *c;
+
+    if (bytes.n > TRANSPORT_FRAME_MAX)
+        return ERR_FULL;
+    if (!p)
+        return ERR_NOT_FOUND;
+    c = free_call(p, 0, CALLS_PER_PEER);
+    return c ? send_call(c, REQ_QUESTION, id, bytes) : ERR_BUSY;
+}
+
+/* False: there is no connection or no room; PUB reaches it, too. */
+static bool send_note(struct nng_transport *t, uint16_t slot, struct slice bytes)
+{
+    struct peer_link *p = link_to(t, slot);
+    struct call *c = p ? free_call(p, CALLS_PER_PEER, NOTES_PER_PEER) : NULL;
+    bool up = false;
+
+    if (!c)
+        return false;
+    pthread_mutex_lock(&t->lock);
+    up = nng_pipe_id(p->req_line.pipe) > 0;
+    pthread_mutex_unlock(&t->lock);
+    return up && send_call(c, REQ_NOTE, 0, bytes) == ERR_OK;
+}
+
+/* ---- what we publish ---- */
+
+static int nng_publish(struct transport *t, uint16_t to_slot, struct slice bytes)
+{
+    uint8_t topic[TOPIC_BYTES];
+    nng_msg *msg;
+
+    if (bytes.n > TRANSPORT_FRAME_MAX)
+        return ERR_FULL;
+    if (to_slot != SLOT_ALL && send_note(self_of(t), to_slot, bytes))
+        return ERR_OK;
+    msg = msg_of(bytes);
+    if (!msg)
+        return ERR_NOMEM;
+    topic_of(to_slot, topic);
+    if (nng_msg_insert(msg, topic, sizeof topic) != 0) {
+        nng_msg_free(msg);
+        return ERR_NOMEM;
+    }
+    if (nng_sendmsg(self_of(t)->pub, msg, NNG_FLAG_NONBLOCK) != 0) {
+        nng_msg_free(msg);
+        return ERR_IO;
+    }
     return ERR_OK;
 }
 
@@ -465,11 +513,33 @@ static void answer_receive(struct answer *a)
     nng_ctx_recv(a->ctx, a->aio); /* also drops a request that was not answered */
 }
 
+static void answer_send(struct answer *a, nng_msg *msg)
+{
+    atomic_store(&a->state, ANSWER_SENDING);
+    nng_aio_set_msg(a->aio, msg);
+    nng_aio_set_timeout(a->aio, REQUEST_MS);
+    nng_ctx_send(a->ctx, a->aio);
+}
+
+/* Takes the first octet off; 0 when there is none. */
+static uint8_t req_kind(nng_msg *msg)
+{
+    uint8_t kind;
+
+    if (nng_msg_len(msg) < REQ_OCTETS)
+        return 0;
+    kind = *(const uint8_t *)nng_msg_body(msg);
+    (void)nng_msg_trim(msg, REQ_OCTETS);
+    return kind;
+}
+
 static void on_answer(void *arg)
 {
     struct answer *a = arg;
     int rv = nng_aio_result(a->aio);
     nng_msg *msg = nng_aio_get_msg(a->aio);
+    uint8_t kind;
+    uint64_t id;
 
     if (rv == NNG_ECLOSED || rv == NNG_ECANCELED)
         return;
@@ -485,35 +555,82 @@ static void on_answer(void *arg)
         return;
     }
     nng_aio_set_msg(a->aio, NULL);
+    kind = req_kind(msg);
+    if (kind != REQ_QUESTION && kind != REQ_NOTE) {
+        nng_msg_free(msg);
+        answer_receive(a);
+        return;
+    }
     atomic_store(&a->since_ms, nng_clock());
     atomic_store(&a->state, ANSWER_WAITING);
-    inbox_push(&a->t->inbox, TRANSPORT_REQUEST,
-               atomic_load(&a->generation) * ANSWERS + (uint64_t)(a - a->t->answers), body_of(msg));
+    id = atomic_load(&a->generation) * ANSWERS + (uint64_t)(a - a->t->answers);
+    if (kind == REQ_QUESTION)
+        inbox_push(&a->t->inbox, TRANSPORT_REQUEST, id, body_of(msg));
+    else
+        inbox_push(&a->t->inbox, TRANSPORT_FRAME, NOTE_ID + id, body_of(msg));
     nng_msg_free(msg);
+}
+
+/* The request's context, if it still waits for its answer. */
+static struct answer *answer_of(struct nng_transport *t, uint64_t id)
+{
+    struct answer *a = &t->answers[id % ANSWERS];
+
+    if (atomic_load(&a->state) != ANSWER_WAITING || atomic_load(&a->generation) != id / ANSWERS)
+        return NULL; /* taken back meanwhile */
+    nng_aio_wait(a->aio);
+    atomic_fetch_add(&a->generation, 1);
+    return a;
 }
 
 static int nng_reply(struct transport *t, uint64_t id, struct slice bytes)
 {
-    struct answer *a = &self_of(t)->answers[id % ANSWERS];
+    struct answer *a;
     nng_msg *msg = NULL;
 
     if (bytes.n > TRANSPORT_FRAME_MAX)
         return ERR_FULL;
-    if (atomic_load(&a->state) != ANSWER_WAITING || atomic_load(&a->generation) != id / ANSWERS)
-        return ERR_NOT_FOUND; /* taken back meanwhile */
+    a = answer_of(self_of(t), id);
+    if (!a)
+        return ERR_NOT_FOUND;
     if (bytes.n)
         msg = msg_of(bytes);
-    nng_aio_wait(a->aio);
-    atomic_fetch_add(&a->generation, 1);
-    if (!msg) {
+    if (msg)
+        answer_send(a, msg);
+    else
         answer_receive(a);
-        return bytes.n ? ERR_NOMEM : ERR_OK;
-    }
-    atomic_store(&a->state, ANSWER_SENDING);
-    nng_aio_set_msg(a->aio, msg);
-    nng_aio_set_timeout(a->aio, REQUEST_MS);
-    nng_ctx_send(a->ctx, a->aio);
-    return ERR_OK;
+    return bytes.n && !msg ? ERR_NOMEM : ERR_OK;
+}
+
+/* Its answer is empty, and leaves only now that the loop has taken it: whoever floods us with notes
+ * gets no more of them into the inbox than there are contexts. */
+static void answer_note(struct nng_transport *t, uint64_t id)
+{
+    struct answer *a = answer_of(t, id);
+    nng_msg *msg;
+
+    if (!a)
+        return;
+    if (nng_msg_alloc(&msg, 0) == 0)
+        answer_send(a, msg);
+    else
+        answer_receive(a);
+}
+
+struct delivery {
+    struct nng_transport *t;
+    transport_deliver_fn *deliver;
+    void *ctx;
+};
+
+static void deliver_one(void *ctx, enum transport_kind kind, uint64_t id, struct slice bytes)
+{
+    const struct delivery *d = ctx;
+    bool note = kind == TRANSPORT_FRAME;
+
+    d->deliver(d->ctx, kind, note ? 0 : id, bytes);
+    if (note)
+        answer_note(d->t, id - NOTE_ID);
 }
 
 static void nng_poll(struct transport *t, transport_deliver_fn *deliver, void *ctx)
@@ -521,7 +638,7 @@ static void nng_poll(struct transport *t, transport_deliver_fn *deliver, void *c
     struct nng_transport *self = self_of(t);
 
     take_published(self, deliver, ctx);
-    inbox_drain(&self->inbox, deliver, ctx);
+    inbox_drain(&self->inbox, deliver_one, &(struct delivery){self, deliver, ctx});
     for (size_t i = 0; i < ANSWERS; i++) {
         struct answer *a = &self->answers[i];
         if (atomic_load(&a->state) == ANSWER_WAITING &&
@@ -543,6 +660,8 @@ static void nng_cut_off(struct transport *t)
 
 static int limit_size(nng_socket s)
 {
+    _Static_assert((int)REQ_OCTETS <= (int)TOPIC_BYTES, "requests fit");
+
     return nng_socket_set_size(s, NNG_OPT_RECVMAXSZ, TOPIC_BYTES + TRANSPORT_FRAME_MAX);
 }
 
@@ -610,9 +729,10 @@ static int open_peer(struct nng_transport *t, const struct transport_peer *peer,
         (rv = nng_pipe_notify(p->req, NNG_PIPE_EV_ADD_POST, on_req_pipe, p)) != 0 ||
         (rv = nng_pipe_notify(p->req, NNG_PIPE_EV_REM_POST, on_req_pipe, p)) != 0)
         return told("cannot dial", p->req_line.url, rv);
-    for (size_t i = 0; i < CALLS_PER_PEER; i++) {
+    for (size_t i = 0; i < CALLS_PER_PEER + NOTES_PER_PEER; i++) {
         struct call *c = &p->calls[i];
         c->peer = p;
+        c->note = i >= CALLS_PER_PEER;
         if ((rv = nng_ctx_open(&c->ctx, p->req)) != 0 ||
             (rv = nng_aio_alloc(&c->aio, on_call, c)) != 0)
             return told("cannot dial", p->req_line.url, rv);

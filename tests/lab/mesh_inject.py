@@ -3,14 +3,17 @@
 
     mesh_inject.py extract PCAP published HOST:PORT FILE        what a member published
     mesh_inject.py extract PCAP asked HOST:PORT CLIENT FILE     what a member asked another
+    mesh_inject.py extract PCAP told HOST:PORT CLIENT FILE      what it said to that one alone
     mesh_inject.py publish HOST:PORT SUBSCRIBERS [--forge] [--rounds N] FILE
     mesh_inject.py ask HOST:PORT [--forge] FILE
+    mesh_inject.py tell HOST:PORT [--forge] FILE
 
 `publish` stands where a member stood, waits for its subscribers and sends them the recorded
-frames; `ask` sends recorded requests and counts answers. With --forge each frame becomes many
+frames; `ask` sends recorded requests and counts answers, `tell` recorded notes, whose answers are empty. With --forge each frame becomes many
 that nobody wrote: cut, lengthened, every header field changed, bits turned over.
 Speaks nng's TCP mapping itself: 8 octets of greeting, then messages with a 64-bit length. What is
-published has two more octets before the frame: whom it is for (sync/transport_nng.c).
+published has two more octets before the frame: whom it is for; what is asked or told has one: which
+of the two it is (sync/transport_nng.c).
 """
 import argparse
 import os
@@ -23,6 +26,7 @@ PUB, SUB, REQ, REP = 0x20, 0x21, 0x30, 0x31
 HEADER, TAG = 42, 16  # sync/frame.h
 FRAME_MAX = 128 * 1024
 TO_ALL = b"\xff\xff"
+KINDS = {"asked": b"\x01", "told": b"\x02"}
 VERSION, CHANNEL, SLOT, KEY_ID, CLUSTER, INCARNATION, NUMBER = 0, 1, 2, 6, 10, 18, 34
 
 
@@ -89,7 +93,8 @@ def extract(options):
         frames = max(([m[2:] for m in messages(s)] for s in found), key=len, default=[])
     else:
         found = streams(options.pcap, lambda source, target: target == server and source[0] == options.client)
-        frames = [m[4:] for s in found for m in messages(s)]  # without the request id
+        kind = KINDS[options.what]
+        frames = [m[5:] for s in found for m in messages(s) if m[4:5] == kind]  # without the request id
     with open(options.file, "wb") as out:
         for frame in frames:
             out.write(struct.pack(">I", len(frame)) + frame)
@@ -165,8 +170,11 @@ def publish(options):
     while len(subscribers) < options.subscribers:
         connection, _ = listener.accept()
         connection.settimeout(15)
-        connection.sendall(greeting(PUB))
-        exactly(connection, 8)
+        try:
+            connection.sendall(greeting(PUB))
+            exactly(connection, 8)
+        except ConnectionError:  # its dialer has just been replaced: it comes again
+            continue
         subscribers.append(connection)
     for number, frame in enumerate(out):
         for connection in subscribers:
@@ -184,11 +192,11 @@ def ask(options):
         with socket.create_connection(endpoint(options.at), timeout=5) as connection:
             connection.sendall(greeting(REQ))
             exactly(connection, 8)
-            connection.sendall(struct.pack(">QI", len(frame) + 4, 0x80000001 + at) + frame)
+            connection.sendall(struct.pack(">QI", len(frame) + 5, 0x80000001 + at) + options.kind + frame)
             connection.settimeout(0.1)
             try:
-                if connection.recv(1):
-                    answers += 1
+                size = struct.unpack(">Q", exactly(connection, 8))[0]
+                answers += size > 4  # the request's id alone is no answer
             except (TimeoutError, ConnectionError):
                 pass
     print(" ".join(f"{reason}={n}" for reason, n in sorted(count.items())), f"answers={answers}")
@@ -199,12 +207,12 @@ def main():
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("extract")
     verb.add_argument("pcap")
-    verb.add_argument("what", choices=["published", "asked"])
+    verb.add_argument("what", choices=["published", "asked", "told"])
     verb.add_argument("server")
     verb.add_argument("client", nargs="?")
     verb.add_argument("file")
     verb.set_defaults(run=extract)
-    for name, run in (("publish", publish), ("ask", ask)):
+    for name, run in (("publish", publish), ("ask", ask), ("tell", ask)):
         verb = verbs.add_parser(name)
         verb.add_argument("at")
         if name == "publish":
@@ -212,7 +220,7 @@ def main():
         verb.add_argument("--forge", action="store_true")
         verb.add_argument("--rounds", type=int, default=1)
         verb.add_argument("file")
-        verb.set_defaults(run=run)
+        verb.set_defaults(run=run, kind=KINDS["told" if name == "tell" else "asked"])
     options = parser.parse_args()
     options.run(options)
 

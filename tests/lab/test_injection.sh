@@ -58,7 +58,12 @@ for answerer in 1 2; do
     [ "$asked" -eq 0 ] || break
 done
 between "recorded requests of n3" 1 100000 "$asked"
-say "recorded: $frames frames of n3, $asked requests to n$answerer"
+for hearer in 1 2; do
+    told=$("$PYTHON" "$INJECT" extract "$capture" told "10.99.0.$hearer:7801" 10.99.0.3 "$STATE/told")
+    [ "$told" -eq 0 ] || break
+done
+between "recorded notes of n3" 1 100000 "$told"
+say "recorded: $frames frames of n3, $asked requests to n$answerer, $told notes to n$hearer"
 head -c 20000 "$STATE/published" >"$STATE/few"
 
 net_withdraw 3
@@ -84,6 +89,12 @@ answers=$(field answers "$(in_ns n3 "$PYTHON" "$INJECT" ask "10.99.0.$answerer:7
 equal "answers to recorded requests" 0 "$answers"
 equal "n$answerer: requests refused as replays" "$((before + asked))" "$(refused "$answerer" replay)"
 
+before=$(refused "$hearer" replay)
+answers=$(field answers "$(in_ns n3 "$PYTHON" "$INJECT" tell "10.99.0.$hearer:7801" "$STATE/told")")
+equal "answers with something in them to recorded notes" 0 "$answers"
+refused_of "n$hearer: notes refused as replays" "$hearer" replay "$before" "$told"
+unmoved "replayed notes"
+
 # Forged, each kind counted under its name.
 for reason in form version cluster key sender auth; do declare "b_$reason=$(refused 1 $reason)"; done
 sent=$(as_n3 --forge "$STATE/few")
@@ -97,6 +108,12 @@ unmoved "forged"
 equal "n1: the key id of n3" unknown "$(member 1 3 key_state)"
 answers=$(field answers "$(in_ns n3 "$PYTHON" "$INJECT" ask "10.99.0.$answerer:7801" --forge "$STATE/asked")")
 equal "answers to forged requests" 0 "$answers"
+
+before=$(all_refused "$hearer")
+answers=$(field answers "$(in_ns n3 "$PYTHON" "$INJECT" tell "10.99.0.$hearer:7801" --forge "$STATE/told")")
+equal "answers with something in them to forged notes" 0 "$answers"
+between "n$hearer: forged notes refused" 1 1000000 $(($(all_refused "$hearer") - before))
+unmoved "forged notes"
 
 # A hundred times as much takes no more memory.
 warm=$(resident_kib 1)
