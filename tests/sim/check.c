@@ -230,11 +230,19 @@ static bool hears_as_before(const struct sim *s, const struct member *o)
     return true;
 }
 
-/* Who is not waited for is not ready, or hears nobody; but for the moment in which that changes. */
+static bool hears(const struct member *o, const struct member *m)
+{
+    const struct peer *p = peers_find(o->core, m->slot);
+
+    return p && since_us(o->core, p->heard_us) <= ms_us(DEAD_MS);
+}
+
+/* Who is not waited for is not ready, or does not hear us; but for the moment in which that
+ * changes. */
 static void check_laggard(struct sim *s, const struct member *m, const struct member *o)
 {
     if (takes_for_live(m, o) && is_laggard(m, o) && own_state(o->core) == MEMBER_READY &&
-        takes_for_live(o, m) && hears_as_before(s, o) &&
+        hears(o, m) && hears_as_before(s, o) &&
         s->now.mono_us > o->unready_us + READY_TOLD_MS * 1000ULL)
         sim_fail(s, "I1: member %d does not wait for member %d, which is ready", m->index,
                  o->index);
