@@ -1,296 +1,29 @@
 /* How replication grows with the member list: N cores in one process under virtual time.
  *
- *     bench_scale [--sas N] [--turn US] MEMBERS...
+ *     bench_scale [--sas N] [--turn US] [--loss PER_MILLE] [--light] MEMBERS...
  *
- * A link takes 0.5 ms and up to 0.2 ms more, and loses one published frame in a hundred; requests
+ * A link takes 0.5 ms and up to 0.2 ms more, and loses ten published frames in a thousand; requests
  * arrive. A commit takes 0.2 ms. A member's loop handles what came and lets its output go once a
  * turn (0.1 ms). Times are virtual and so exact; CPU time is this machine's, all members together
- * on one thread. See docs/scaling.md. */
+ * on one thread. With --light receivers get a copy of what the sender encoded and open and decode
+ * nothing: virtual times and sizes are the same, CPU times mean little. See docs/scaling.md. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "proto/env.h"
 #include "proto/log.h"
-#include "sync/frame.h"
-#include "sync/sync.h"
 #include "tests/bench/cluster.h"
+#include "tests/bench/scale_world.h"
 
 enum {
-    LINK_US = 500,
-    JITTER_US = 200,
-    LOSS_PER_MILLE = 10,
-    COMMIT_US = 200,
-    TICK_US = 10000,
-    QUIET_US = 150000, /* between two SAs: the last one's repairs are over */
-    FORM_LIMIT_US = 30000000,
-    ASKED = 256,
+    QUIET_US = 150000, /* the repairs of what was before are over */
+    LIMIT_US = 30000000,
+    STEP_US = 1000,
+    FIRST_SA = 1 << 20, /* number of what each member publishes before anything is measured */
 };
-
-struct frame { /* shared by all whom it reaches */
-    unsigned refs;
-    size_t n;
-    uint8_t bytes[];
-};
-
-struct event {
-    uint64_t at_us;
-    uint32_t to; /* index of a member */
-    enum { FRAME, REQUEST, REPLY, JOURNALED, FLUSH, TICK } kind;
-    struct frame *frame;
-    uint64_t number; /* a request's or ticket's */
-    uint32_t from;
-};
-
-struct member {
-    struct sync_core *core;
-    uint32_t epoch;
-    bool flush_due;
-    bool has_sa; /* the SA under way is installed here */
-};
-
-struct world {
-    struct member *members;
-    uint32_t n;
-    uint64_t now_us, turn_us, random;
-    uint64_t *last_us; /* by sender and receiver: when its last frame arrives */
-    struct event *heap;
-    size_t n_heap, cap_heap;
-    struct {
-        uint32_t from;
-        uint64_t number;
-    } asked[ASKED]; /* requests, until they are answered: at once */
-    uint64_t n_asked;
-    /* of the SA under way */
-    uint32_t spi, n_have;
-    uint64_t all_have_us, barrier_us;
-    /* sums */
-    uint64_t frames, bytes; /* delivered */
-    uint64_t published, published_bytes, requests;
-};
-
-static uint64_t next_random(struct world *w)
-{
-    w->random ^= w->random << 13;
-    w->random ^= w->random >> 7;
-    w->random ^= w->random << 17;
-    return w->random;
-}
-
-/* ---- the heap of events ---- */
-
-static void push(struct world *w, struct event e)
-{
-    size_t i = w->n_heap++;
-
-    if (w->n_heap > w->cap_heap) {
-        w->cap_heap = w->cap_heap ? 2 * w->cap_heap : 1024;
-        w->heap = realloc(w->heap, w->cap_heap * sizeof *w->heap);
-        if (!w->heap)
-            abort();
-    }
-    for (; i && w->heap[(i - 1) / 2].at_us > e.at_us; i = (i - 1) / 2)
-        w->heap[i] = w->heap[(i - 1) / 2];
-    w->heap[i] = e;
-}
-
-static struct event pop(struct world *w)
-{
-    struct event first = w->heap[0], last = w->heap[--w->n_heap];
-    size_t i = 0, child;
-
-    while ((child = 2 * i + 1) < w->n_heap) {
-        child += child + 1 < w->n_heap && w->heap[child + 1].at_us < w->heap[child].at_us;
-        if (w->heap[child].at_us >= last.at_us)
-            break;
-        w->heap[i] = w->heap[child];
-        i = child;
-    }
-    w->heap[i] = last;
-    return first;
-}
-
-static struct frame *frame_of(struct slice bytes)
-{
-    struct frame *f = malloc(sizeof *f + bytes.n);
-
-    if (!f)
-        abort();
-    f->refs = 0;
-    f->n = bytes.n;
-    if (bytes.n)
-        memcpy(f->bytes, bytes.p, bytes.n);
-    return f;
-}
-
-static void send_one(struct world *w, uint32_t from, uint32_t to, int kind, struct frame *f,
-                     uint64_t number)
-{
-    uint64_t at_us = w->now_us + LINK_US + next_random(w) % JITTER_US;
-    uint64_t *last_us = &w->last_us[(size_t)from * w->n + to];
-
-    if (at_us <= *last_us) /* a connection keeps the order */
-        at_us = *last_us + 1;
-    *last_us = at_us;
-    f->refs++;
-    push(w,
-         (struct event){
-             .at_us = at_us, .to = to, .from = from, .kind = kind, .frame = f, .number = number});
-}
-
-/* ---- one member's step ---- */
-
-static void publish(struct world *w, uint32_t from, struct slice bytes)
-{
-    struct frame *f = frame_of(bytes);
-
-    w->published++;
-    w->published_bytes += bytes.n;
-    f->refs = 1;
-    for (uint32_t to = 0; to < w->n; to++)
-        if (to != from && next_random(w) % 1000 >= LOSS_PER_MILLE)
-            send_one(w, from, to, FRAME, f, 0);
-    if (--f->refs == 0)
-        free(f);
-}
-
-static void carry_out(struct world *w, uint32_t i, const struct sync_effect *fx)
-{
-    struct member *m = &w->members[i];
-
-    switch (fx->kind) {
-    case SYNC_FX_RECORD:
-        if (fx->record->kind == RECORD_CHILD && fx->record->child.spi_in == w->spi && !m->has_sa) {
-            m->has_sa = true;
-            if (++w->n_have == w->n)
-                w->all_have_us = w->now_us;
-        }
-        break;
-    case SYNC_FX_JOURNAL:
-        push(w, (struct event){.at_us = w->now_us + COMMIT_US,
-                               .to = i,
-                               .kind = JOURNALED,
-                               .number = fx->batch->ticket});
-        sync_batch_free(fx->batch);
-        break;
-    case SYNC_FX_PUBLISH:
-        publish(w, i, fx->bytes);
-        break;
-    case SYNC_FX_REQUEST:
-        w->requests++;
-        send_one(w, i, fx->slot - 1u, REQUEST, frame_of(fx->bytes), fx->request);
-        break;
-    case SYNC_FX_REPLY:
-        send_one(w, i, w->asked[fx->request % ASKED].from, REPLY, frame_of(fx->bytes),
-                 w->asked[fx->request % ASKED].number);
-        break;
-    case SYNC_FX_BARRIER:
-        w->barrier_us = w->now_us;
-        break;
-    case SYNC_FX_EPOCH:
-        m->epoch = fx->epoch;
-        break;
-    default: /* of no concern here */
-        break;
-    }
-}
-
-static struct now now_of(const struct world *w)
-{
-    return (struct now){.mono_us = w->now_us, .wall_ms = INT64_C(1700000000000)};
-}
-
-static void step(struct world *w, uint32_t i, struct sync_event *ev)
-{
-    struct member *m = &w->members[i];
-    struct sync_effects fx;
-
-    ev->more = ev->kind != SYNC_EV_FLUSH;
-    if (ev->more && !m->flush_due) {
-        m->flush_due = true;
-        push(w, (struct event){.at_us = w->now_us + w->turn_us, .to = i, .kind = FLUSH});
-    }
-    fx = sync_step(m->core, ev, now_of(w));
-    for (size_t k = 0; k < fx.n; k++)
-        carry_out(w, i, &fx.fx[k]);
-}
-
-static void handle(struct world *w, const struct event *e)
-{
-    static const enum sync_event_kind kinds[] = {
-        [FRAME] = SYNC_EV_FRAME,         [REQUEST] = SYNC_EV_REQUEST, [REPLY] = SYNC_EV_REPLY,
-        [JOURNALED] = SYNC_EV_JOURNALED, [FLUSH] = SYNC_EV_FLUSH,     [TICK] = SYNC_EV_TICK};
-    struct sync_event ev = {.kind = kinds[e->kind], .ticket = e->number, .request = e->number};
-
-    w->now_us = e->at_us;
-    if (e->frame) {
-        ev.bytes = (struct slice){e->frame->bytes, e->frame->n};
-        w->frames++;
-        w->bytes += e->frame->n;
-    }
-    if (e->kind == REQUEST) {
-        ev.request = w->n_asked++;
-        w->asked[ev.request % ASKED].from = e->from;
-        w->asked[ev.request % ASKED].number = e->number;
-    }
-    if (e->kind == FLUSH)
-        w->members[e->to].flush_due = false;
-    if (e->kind == TICK)
-        push(w, (struct event){.at_us = e->at_us + TICK_US, .to = e->to, .kind = TICK});
-    step(w, e->to, &ev);
-    if (e->frame && --e->frame->refs == 0)
-        free(e->frame);
-}
-
-static void run_until(struct world *w, uint64_t until_us)
-{
-    while (w->n_heap && w->heap[0].at_us <= until_us) {
-        struct event e = pop(w);
-        handle(w, &e);
-    }
-    w->now_us = until_us;
-}
-
-/* ---- the story ---- */
-
-static void begin(struct world *w, uint32_t n, uint64_t turn_us)
-{
-    struct sync_config config = {.cluster = "scale",
-                                 .version = "bench",
-                                 .n_members = n,
-                                 .n_keys = 1,
-                                 .dead_ms = 500,
-                                 .barrier_timeout_ms = 250};
-
-    *w = (struct world){.n = n, .turn_us = turn_us, .random = 88172645463325252u + n, .spi = 1};
-    w->now_us = 1000000;
-    w->members = calloc(n, sizeof *w->members);
-    w->last_us = calloc((size_t)n * n, sizeof *w->last_us);
-    config.keys[0] = bench_cluster_key();
-    for (uint32_t i = 0; i < n; i++)
-        config.members[i] = (uint16_t)(i + 1);
-    for (uint32_t i = 0; i < n; i++) {
-        struct sync_recovery empty = {.journal_empty = true};
-        struct sync_event ev = {.kind = SYNC_EV_RECOVERED, .recovery = &empty};
-        config.slot = (uint16_t)(i + 1);
-        snprintf(config.name, sizeof config.name, "n%u", i + 1);
-        w->members[i].core = sync_new(&config, &rng_system, now_of(w));
-        if (!w->members[i].core)
-            abort();
-        step(w, i, &ev);
-        push(w,
-             (struct event){.at_us = w->now_us + next_random(w) % TICK_US, .to = i, .kind = TICK});
-    }
-}
-
-static bool formed(const struct world *w)
-{
-    for (uint32_t i = 0; i < w->n; i++)
-        if (!sync_is_synced(w->members[i].core) || !w->members[i].epoch)
-            return false;
-    return true;
-}
 
 static int compare(const void *a, const void *b)
 {
@@ -310,94 +43,204 @@ static double cpu_seconds(void)
     return (double)clock() / CLOCKS_PER_SEC;
 }
 
-/* One SA at a time, each from another member: everybody's log is in every vector in the end. */
-static void story(uint32_t n, uint32_t sas, uint64_t turn_us)
+static double arriving(const struct world *w)
+{
+    return 1 - w->loss_per_mille / 1e3;
+}
+
+static double each(const struct world *w, uint64_t sum)
+{
+    return (double)sum / w->n;
+}
+
+/* ---- the parts of the story ---- */
+
+static bool formed(const struct world *w)
+{
+    for (uint32_t i = 0; i < w->n; i++)
+        if (!w->members[i].epoch || !sync_is_synced(w->members[i].core))
+            return false;
+    return true;
+}
+
+static void form(struct world *w)
+{
+    const struct sums *s = &w->sums;
+
+    while (!formed(w) && w->now_us < BEGAN_US + LIMIT_US)
+        world_run(w, STEP_US);
+    printf("%5u members: formed after %.0f ms; by each %.1f frames published (%.1f Announces), "
+           "%.0f handled\n",
+           w->n, (double)(w->now_us - BEGAN_US) / 1e3, each(w, s->published),
+           each(w, s->announces + s->acks), each(w, s->arrived));
+    if (!formed(w)) {
+        printf("      that is, not formed\n");
+        exit(1);
+    }
+    world_run(w, QUIET_US);
+}
+
+static struct sync_event put_of(uint32_t origin, uint32_t number, struct record *pair[2])
+{
+    bench_pair((uint16_t)(origin + 1), number, pair);
+    return (struct sync_event){.kind = SYNC_EV_PUT, .group = pair, .n_group = 2, .barrier = 1};
+}
+
+/* Every log gets a record, as in a cluster that has worked for a while, and is in every vector from
+ * now on: all at the same moment. A Child SA alone, to spare memory. */
+static void fill(struct world *w)
+{
+    const struct sums before = w->sums;
+    uint64_t began_us = w->now_us, all = (uint64_t)w->n * w->n;
+
+    for (uint32_t i = 0; i < w->n; i++) {
+        struct record *pair[2];
+        struct sync_event put = put_of(i, FIRST_SA, pair);
+        record_free(pair[0]);
+        put.group = pair + 1;
+        put.n_group = 1;
+        world_step(w, i, &put);
+    }
+    while (w->sums.installed - before.installed < all && w->now_us < began_us + LIMIT_US)
+        world_run(w, STEP_US);
+    printf("      one SA of each at once: at all after %.0f ms",
+           (double)(w->now_us - began_us) / 1e3);
+    while (w->sums.barriers - before.barriers < w->n && w->now_us < began_us + LIMIT_US)
+        world_run(w, STEP_US);
+    printf(", all barriers after %.0f ms; %.1f frames published by each, %.1f pulls\n",
+           (double)(w->now_us - began_us) / 1e3, each(w, w->sums.published - before.published),
+           each(w, w->sums.requests - before.requests));
+    world_run(w, QUIET_US);
+}
+
+/* While nothing happens: how often a member announces, and what. */
+struct idle {
+    double announces_us, bytes; /* of one member for each microsecond; of one Announce */
+    double cpu_us;              /* for each frame that a loop handles; ticks among it */
+};
+
+static struct idle idle(struct world *w)
+{
+    const struct sums before = w->sums, *s = &w->sums;
+    double cpu = cpu_seconds(), frames;
+    struct idle idle;
+
+    world_run(w, QUIET_US);
+    idle.cpu_us = (cpu_seconds() - cpu) * 1e6 / (double)(s->arrived - before.arrived);
+    idle.announces_us =
+        (double)(s->intervals - before.intervals) / (double)(s->interval_us - before.interval_us);
+    idle.bytes = (double)(s->announce_bytes - before.announce_bytes) /
+                 (double)(s->announces + s->acks - before.announces - before.acks);
+    frames = idle.announces_us * 1e6 * (w->n - 1) * arriving(w);
+    printf("      idle: %.0f frames/s and %.3f MB/s to each member, %.2f %% of a core; an Announce "
+           "has %.0f bytes\n",
+           frames, frames * idle.bytes / 1e6, frames * idle.cpu_us / 1e6 * 100, idle.bytes);
+    return idle;
+}
+
+/* What SAs took beyond the idle Announces. How many of those there were follows from the time
+ * between each member's last and its one before. */
+static void tell_costs(const struct world *w, const struct sums *before, const struct idle *idle,
+                       double sas)
+{
+    const struct sums *s = &w->sums;
+    double announces = (double)(s->announces - before->announces);
+    double more = (double)(s->intervals - before->intervals) -
+                  (double)(s->interval_us - before->interval_us) * idle->announces_us;
+    double published = (double)(s->published - before->published) - (announces - more);
+    double arrived = more * (w->n - 1) * arriving(w);
+    double handled = (double)(s->handled - before->handled) + arrived;
+    double handled_octets =
+        (double)(s->handled_bytes - before->handled_bytes) + arrived * idle->bytes;
+
+    printf("      an SA: %.1f frames published (%.1f Updates, %.1f Announces to one, %.1f to all), "
+           "%.1f pulls\n",
+           published / sas, (double)(s->updates - before->updates) / sas,
+           (double)(s->acks - before->acks) / sas, more / sas,
+           (double)(s->requests - before->requests) / sas);
+    printf("      ... to each member %.1f frames and %.1f KB\n", handled / w->n / sas,
+           handled_octets / w->n / sas / 1e3);
+}
+
+/* One SA at a time, each from another member. */
+static void one_by_one(struct world *w, const struct idle *idle, uint32_t sas)
 {
     double *visible = calloc(sas, sizeof *visible), *answered = calloc(sas, sizeof *answered);
-    struct world w;
-    uint64_t frames, published, bytes, published_bytes, requests, idle_frames, idle_bytes, began;
-    double cpu, idle_cpu;
+    const struct sums before = w->sums;
 
-    began = 1000000;
-    begin(&w, n, turn_us);
-    while (!formed(&w) && w.now_us < began + FORM_LIMIT_US)
-        run_until(&w, w.now_us + 1000);
-    printf("%5u members: formed after %4.0f ms (%llu published)", n,
-           (double)(w.now_us - began) / 1e3, (unsigned long long)w.published);
-    fflush(stdout);
-    if (!formed(&w))
-        exit(1);
-    run_until(&w, w.now_us + 2 * QUIET_US);
-    frames = w.frames, bytes = w.bytes, cpu = cpu_seconds();
-    run_until(&w, w.now_us + QUIET_US);
-    idle_frames = w.frames - frames, idle_bytes = w.bytes - bytes, idle_cpu = cpu_seconds() - cpu;
-    frames = w.frames, bytes = w.bytes, cpu = cpu_seconds();
-    published = w.published, published_bytes = w.published_bytes, requests = w.requests;
+    if (!visible || !answered)
+        abort();
     for (uint32_t k = 0; k < sas; k++) {
-        uint32_t origin = (uint32_t)(((uint64_t)k * n) / sas);
+        uint32_t origin = (uint32_t)(((uint64_t)k * w->n) / sas);
         struct record *pair[2];
-        struct sync_event put = {.kind = SYNC_EV_PUT, .group = pair, .n_group = 2, .barrier = 1};
-        uint64_t put_us = w.now_us;
-        bench_pair((uint16_t)(origin + 1), k, pair);
-        w.spi = pair[1]->child.spi_in;
-        w.n_have = 0;
-        w.barrier_us = w.all_have_us = 0;
-        for (uint32_t i = 0; i < n; i++)
-            w.members[i].has_sa = false;
-        step(&w, origin, &put);
-        run_until(&w, put_us + QUIET_US);
-        while (!w.all_have_us || !w.barrier_us) {
-            run_until(&w, w.now_us + 1000);
-            if (w.now_us > put_us + FORM_LIMIT_US)
+        struct sync_event put = put_of(origin, k, pair);
+        const uint64_t put_us = w->now_us;
+        w->spi = pair[1]->child.spi_in;
+        w->n_have = 0;
+        w->barrier_us = w->all_have_us = 0;
+        for (uint32_t i = 0; i < w->n; i++)
+            w->members[i].has_sa = false;
+        world_step(w, origin, &put);
+        world_run(w, QUIET_US);
+        while (w->n_have < w->n || !w->barrier_us) {
+            world_run(w, STEP_US);
+            if (w->now_us > put_us + LIMIT_US)
                 exit(1);
         }
-        visible[k] = (double)(w.all_have_us - put_us) / 1e3;
-        answered[k] = (double)(w.barrier_us - put_us) / 1e3;
+        visible[k] = (double)(w->all_have_us - put_us) / 1e3;
+        answered[k] = (double)(w->barrier_us - put_us) / 1e3;
     }
-    printf("\n      at all: %.2f / %.2f ms, barrier: %.2f / %.2f ms (p50 / p99 of %u, virtual)\n",
+    printf("      at all: %.2f / %.2f ms, barrier: %.2f / %.2f ms (p50 / p99 of %u, virtual)\n",
            percentile(visible, sas, 0.5), percentile(visible, sas, 0.99),
            percentile(answered, sas, 0.5), percentile(answered, sas, 0.99), sas);
-    printf("      idle: %.0f frames/s and %.2f MB/s to each member, %.2f %% of a core\n",
-           (double)idle_frames / n / (QUIET_US / 1e6), (double)idle_bytes / n / QUIET_US,
-           idle_cpu / n / (QUIET_US / 1e6) * 100);
-    printf("      an SA, beyond that: %.1f frames and %.1f KB to each member, %.0f us of CPU each; "
-           "%.1f pulls in all; a published frame has %.0f bytes\n",
-           ((double)(w.frames - frames) / sas - (double)idle_frames) / n,
-           ((double)(w.bytes - bytes) / sas - (double)idle_bytes) / n / 1e3,
-           ((cpu_seconds() - cpu) / sas - idle_cpu) / n * 1e6,
-           (double)(w.requests - requests) / sas,
-           (double)(w.published_bytes - published_bytes) / (double)(w.published - published));
-    for (uint32_t i = 0; i < n; i++)
-        sync_free(w.members[i].core);
-    while (w.n_heap) {
-        struct event e = pop(&w);
-        if (e.frame && --e.frame->refs == 0)
-            free(e.frame);
-    }
-    free(w.heap);
-    free(w.members);
-    free(w.last_us);
+    tell_costs(w, &before, idle, sas);
     free(visible);
     free(answered);
 }
 
+static void story(const struct world_config *config, uint32_t sas)
+{
+    const double cpu = cpu_seconds();
+    struct rusage used;
+    struct idle at_rest;
+    struct world w;
+
+    world_begin(&w, config);
+    form(&w);
+    fill(&w);
+    at_rest = idle(&w);
+    one_by_one(&w, &at_rest, sas);
+    world_end(&w);
+    (void)getrusage(RUSAGE_SELF, &used);
+    printf("      this took %.1f s of CPU and %.2f GB at most%s\n", cpu_seconds() - cpu,
+           (double)used.ru_maxrss / 1e6,
+           config->light ? "; opening and decoding were imitated" : "");
+}
+
 int main(int argc, char **argv)
 {
+    struct world_config config = {.turn_us = 100, .loss_per_mille = 10};
     uint32_t sas = 50;
-    uint64_t turn_us = 100;
 
     log_set_level(LOG_LEVEL_ERROR);
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (int i = 1; i < argc; i++) {
-        long n = atol(argv[i]);
+        const long n = atol(argv[i]);
+        config.n = (uint32_t)n;
         if (strcmp(argv[i], "--sas") == 0 && i + 1 < argc)
             sas = (uint32_t)atol(argv[++i]);
         else if (strcmp(argv[i], "--turn") == 0 && i + 1 < argc)
-            turn_us = (uint64_t)atol(argv[++i]);
-        else if (n >= 2 && n <= SYNC_MEMBERS_MAX && sas > 0)
-            story((uint32_t)n, sas, turn_us);
+            config.turn_us = (uint64_t)atol(argv[++i]);
+        else if (strcmp(argv[i], "--loss") == 0 && i + 1 < argc)
+            config.loss_per_mille = (uint32_t)atol(argv[++i]);
+        else if (strcmp(argv[i], "--light") == 0)
+            config.light = true;
+        else if (n >= 2 && n <= SLOT_MAX && sas > 0)
+            story(&config, sas);
         else
-            return fprintf(stderr, "usage: bench_scale [--sas N] [--turn US] MEMBERS...\n"), 2;
+            return fprintf(stderr, "usage: bench_scale [--sas N] [--turn US] [--loss PER_MILLE] "
+                                   "[--light] MEMBERS...\n"),
+                   2;
     }
     return 0;
 }

@@ -10,6 +10,7 @@
 #include "proto/crypto.h"
 #include "proto/err.h"
 #include "proto/secret.h"
+#include "tests/sim/message.h"
 #include "tests/sim/sim.h"
 
 /* ---- one mixing function stands for all of them, eight bytes at a time ---- */
@@ -273,103 +274,53 @@ int __wrap_codec_decode(struct slice bytes, struct codec_message *out);
 enum { REMEMBERED = 1 << 12, TEXT_BYTES = 16 };
 static struct codec_message remembered[REMEMBERED];
 
-static void *copy_of(const void *p, size_t n)
-{
-    void *copy = n ? malloc(n) : NULL;
-
-    if (n && !copy)
-        abort();
-    return n ? memcpy(copy, p, n) : NULL;
-}
-
 static void sum_position(uint64_t *sum, const struct id128 *origin, uint64_t seq)
 {
     *sum = mix_word(mix(*sum, origin->b, ID_BYTES), seq);
 }
 
-static struct log_position *copy_vector(const struct log_position *from, size_t n, uint64_t *sum)
+static void sum_vector(uint64_t *sum, const struct log_position *vector, size_t n)
 {
-    for (size_t i = 0; sum && i < n; i++)
-        sum_position(sum, &from[i].origin, from[i].seq);
-    return copy_of(from, n * sizeof *from);
+    for (size_t i = 0; i < n; i++)
+        sum_position(sum, &vector[i].origin, vector[i].seq);
 }
 
-static struct record **copy_records(struct record *const *from, size_t n, uint64_t *sum)
+static void sum_records(uint64_t *sum, struct record *const *records, size_t n)
 {
-    struct record **to = copy_of(from, n * sizeof(struct record *));
-
-    for (size_t i = 0; i < n; i++) {
-        to[i] = record_clone(from[i]);
-        if (!to[i])
-            abort();
-        if (sum)
-            sum_position(sum, &from[i]->origin, from[i]->seq);
-    }
-    return to;
+    for (size_t i = 0; i < n; i++)
+        sum_position(sum, &records[i]->origin, records[i]->seq);
 }
 
-/* All that a message points to becomes its own; a kind that this does not know does not compile. */
-static void own(struct codec_message *m, uint64_t *sum)
+static uint64_t checksum(const struct codec_message *m)
 {
-    switch (m->kind) {
-    case CODEC_UPDATE: {
-        struct codec_update *u = &m->update;
-        u->records = copy_records(u->records, u->n_records, sum);
-        u->group_sizes = copy_of(u->group_sizes, u->n_groups * sizeof *u->group_sizes);
-        break;
+    uint64_t sum = m->kind;
+
+    if (m->kind == CODEC_UPDATE)
+        sum_records(&sum, m->update.records, m->update.n_records);
+    if (m->kind == CODEC_ANNOUNCE) {
+        for (size_t i = 0; i < m->announce.n_heard; i++)
+            sum_position(&sum, &m->announce.heard[i].incarnation, m->announce.heard[i].age_ms);
+        sum_vector(&sum, m->announce.applied, m->announce.n_applied);
     }
-    case CODEC_ANNOUNCE: {
-        struct codec_announce *a = &m->announce;
-        for (size_t i = 0; sum && i < a->n_heard; i++)
-            sum_position(sum, &a->heard[i].incarnation, a->heard[i].age_ms);
-        a->applied = copy_vector(a->applied, a->n_applied, sum);
-        a->heard = copy_of(a->heard, a->n_heard * sizeof *a->heard);
-        a->epochs = copy_of(a->epochs, a->n_epochs * sizeof *a->epochs);
-        a->sure_of = copy_of(a->sure_of, a->n_sure_of * sizeof *a->sure_of);
-        break;
+    if (m->kind == CODEC_PULL_REQUEST)
+        sum_vector(&sum, m->pull_request.vector, m->pull_request.n_vector);
+    if (m->kind == CODEC_PULL_REPLY) {
+        sum_records(&sum, m->pull_reply.records, m->pull_reply.n_records);
+        sum_vector(&sum, m->pull_reply.vector, m->pull_reply.n_vector);
     }
-    case CODEC_FORWARD:
-        m->forward.datagram = copy_of(m->forward.datagram, m->forward.n_datagram);
-        break;
-    case CODEC_PULL_REQUEST: {
-        struct codec_pull_request *q = &m->pull_request;
-        q->vector = copy_vector(q->vector, q->n_vector, sum);
-        break;
-    }
-    case CODEC_PULL_REPLY: {
-        struct codec_pull_reply *r = &m->pull_reply;
-        r->records = copy_records(r->records, r->n_records, sum);
-        r->vector = copy_vector(r->vector, r->n_vector, sum);
-        break;
-    }
-    case CODEC_ACTIVITY: {
-        struct codec_activity *a = &m->activity;
-        a->spi_in = copy_of(a->spi_in, a->n * sizeof *a->spi_in);
-        a->age_ms = copy_of(a->age_ms, a->age_ms ? a->n * sizeof *a->age_ms : 0);
-        break;
-    }
-    case CODEC_VOTE: {
-        struct codec_vote *v = &m->vote;
-        v->ballots = copy_of(v->ballots, v->n_ballots * sizeof *v->ballots);
-        v->witnesses = copy_of(v->witnesses, v->n_witnesses * sizeof *v->witnesses);
-        break;
-    }
-    case CODEC_CLAIM:
-    case CODEC_MOVED:
-        break;
-    }
+    return sum;
 }
 
 int __wrap_codec_encode(const struct codec_message *m, uint8_t *out, size_t cap, size_t *n)
 {
-    uint64_t number = ++sim_messages, sum = m->kind;
+    uint64_t number = ++sim_messages, sum = checksum(m);
     struct codec_message *place = &remembered[number % REMEMBERED];
 
     if (cap < TEXT_BYTES)
         return ERR_FULL;
     codec_message_free(place);
     *place = *m;
-    own(place, &sum);
+    message_own(place);
     memcpy(out, &sum, sizeof sum);
     memcpy(out + sizeof sum, &number, sizeof number);
     *n = TEXT_BYTES;
@@ -387,6 +338,6 @@ int __wrap_codec_decode(struct slice bytes, struct codec_message *out)
     if (sim_messages - number >= REMEMBERED)
         return ERR_INVALID; /* as good as lost */
     *out = remembered[number % REMEMBERED];
-    own(out, NULL);
+    message_own(out);
     return ERR_OK;
 }
