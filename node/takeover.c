@@ -469,6 +469,8 @@ void node_takeover_on_barrier(struct node *node, uint64_t barrier)
     record = sync_find_ike(node->sync, w.spi);
     if (is_ours(node, record))
         restore(node, record, w.adopted);
+    else if (t->begun && !node->draining && to_be_resumed(node, record))
+        add_spi(t, w.spi); /* it was handed to our slot while this claim was under way */
     let_go(node, w.first);
 }
 

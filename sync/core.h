@@ -49,6 +49,7 @@ enum {
     LAGGARDS_TOLD_EVERY_MS = 1000, /* a log line for each */
     LAGGARD_MS = 2000,             /* longer than UNSYNCED_MS: it knows, and is not ready */
     CLOCK_EVERY_MS = 100,          /* between looks at the others' clocks */
+    CLOCK_JITTER_MS = 1000,        /* by so much time does not go back; by more a clock was set */
     CLOCK_TOLD_MS = 2000,          /* a clock that is off by more is named */
 };
 
@@ -178,6 +179,8 @@ struct sync_core {
     struct rng rng;
     struct now now;      /* its wall clock is that of sync_now */
     int64_t own_wall_ms; /* this is ours */
+    int64_t median_ms;   /* of all clocks, when it was last known: */
+    uint64_t median_us;  /* then; 0: never */
     int64_t behind_ms;   /* what ours lacks to the median of all; negative: it is ahead */
     uint64_t clock_us;   /* when that was looked at */
     bool clock_told;     /* that it is off */
@@ -324,7 +327,7 @@ void peer_forget_announce(struct peer *p); /* all that its last one said */
 size_t peers_heard_room(size_t n_members);
 
 /* ---- core_clock.c: what time it is where something expires ---- */
-void clock_heard(const struct sync_core *core, struct peer *p, int64_t wall_ms);
+void clock_heard(struct sync_core *core, struct peer *p, int64_t wall_ms);
 void clock_tick(struct sync_core *core);
 
 /* ---- core_members.c ---- */

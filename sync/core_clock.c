@@ -4,7 +4,8 @@
  * make SAs that are over when they reach the others. So the time is the later of our own clock and
  * the median of all, ours and the live members', as their Announces tell it. Of an even number the
  * earlier middle one counts: one clock that is ahead must not end the SAs of a pair. A clock of
- * ours that is ahead stays what it is, and is named. */
+ * ours that is ahead stays what it is, and is named. The median is taken while a majority of the
+ * members is heard, and goes on by the steady clock otherwise. */
 #include <stdlib.h>
 
 #include "proto/log.h"
@@ -17,8 +18,9 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Of all clocks, less ours. */
-static int64_t median_ms(const struct sync_core *core)
+/* Of all clocks, less ours. False while no majority of the members tells its time: then what is
+ * known goes on, or a node that loses sight of the others would step back in time. */
+static bool median_ms(const struct sync_core *core, int64_t *median)
 {
     int64_t ahead_ms[SYNC_MEMBERS_MAX];
     size_t n = 0;
@@ -27,8 +29,11 @@ static int64_t median_ms(const struct sync_core *core)
     for (size_t i = 0; i < core->n_peers; i++)
         if (core->peers[i].tells_time && peer_live(core, &core->peers[i]))
             ahead_ms[n++] = core->peers[i].ahead_ms;
+    if (n <= core->config.n_members / 2)
+        return false;
     qsort(ahead_ms, n, sizeof *ahead_ms, compare);
-    return ahead_ms[(n - 1) / 2];
+    *median = ahead_ms[(n - 1) / 2];
+    return true;
 }
 
 static void tell(struct sync_core *core)
@@ -50,18 +55,32 @@ static void tell(struct sync_core *core)
                  (long long)(-off_ms / 1000));
 }
 
-void clock_heard(const struct sync_core *core, struct peer *p, int64_t wall_ms)
+void clock_heard(struct sync_core *core, struct peer *p, int64_t wall_ms)
 {
+    if (core->stalled_us)
+        return; /* it waited while we stood still: its time is over */
+    if (!p->tells_time)
+        core->clock_us = 0; /* look at once */
     p->tells_time = wall_ms > 0;
     p->ahead_ms = wall_ms - core->own_wall_ms;
 }
 
 void clock_tick(struct sync_core *core)
 {
-    if (since_us(core, core->clock_us) < ms_us(CLOCK_EVERY_MS))
+    int64_t median;
+
+    if (core->clock_us && since_us(core, core->clock_us) < ms_us(CLOCK_EVERY_MS))
         return;
     core->clock_us = core->now.mono_us;
-    core->behind_ms = MUTANT(CLOCK) ? 0 : median_ms(core);
+    if (MUTANT(CLOCK))
+        return;
+    if (median_ms(core, &median)) {
+        core->median_ms = core->own_wall_ms + median;
+        core->median_us = core->now.mono_us;
+    }
+    if (core->median_us)
+        core->behind_ms =
+            core->median_ms + (int64_t)(since_us(core, core->median_us) / 1000) - core->own_wall_ms;
     tell(core);
 }
 
@@ -69,6 +88,8 @@ struct now sync_now(const struct sync_core *core, struct now now)
 {
     if (core->behind_ms > 0)
         now.wall_ms += core->behind_ms;
+    if (now.wall_ms < core->now.wall_ms && core->now.wall_ms - now.wall_ms < CLOCK_JITTER_MS)
+        now.wall_ms = core->now.wall_ms; /* what is over is over: it stands still for a moment */
     return now;
 }
 

@@ -619,12 +619,13 @@ void check_liveness(struct sim *s, struct member *m)
     }
 }
 
-/* Than that life, in its slot. */
+/* Than that life, in its slot: one that began when that was over. */
 bool check_believes_later(struct sim *s, const struct member *m, uint32_t life)
 {
     const struct member *o = &s->members[s->lives[life - 1].member];
     const struct peer *p = o == m ? NULL : peers_find(m->core, o->slot);
     const struct life *believed = p && p->believed ? life_of(s, &p->incarnation) : NULL;
 
-    return believed && (uint32_t)(believed - s->lives) + 1 > life;
+    return believed && s->lives[life - 1].ended_us &&
+           believed->started_us >= s->lives[life - 1].ended_us;
 }

@@ -535,7 +535,8 @@ static void raise_term(struct sim *s, struct member *m, int ike, enum waiting_ki
     struct group g = {.n = 0};
 
     for (size_t i = 0; i < m->n_waiting; i++)
-        if (m->waiting[i].kind != WAIT_ANSWER && m->waiting[i].ike == ike)
+        if ((m->waiting[i].kind == WAIT_RESUME || m->waiting[i].kind == WAIT_ADOPT) &&
+            m->waiting[i].ike == ike)
             return; /* under way */
     add_clone(&g, r);
     g.r[0]->ike.term.number++;
@@ -692,6 +693,8 @@ static void past_barrier(struct sim *s, struct member *m, const struct waiting *
         if (r && r->ike.state == SA_INSTALLED && is_own_term(m, &r->ike.term)) {
             check_answer(s, m, w, fx);
             restore(s, m, w->ike);
+        } else if (m->resume_begun && to_be_resumed(m, r)) {
+            m->to_resume[w->ike] = true; /* it was handed to our slot meanwhile */
         }
         return;
     }

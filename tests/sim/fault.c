@@ -71,7 +71,15 @@ static void lose(struct sim *s, struct member *m)
     sim_note(s, "-- %d is gone", m->index);
 }
 
-/* Lost memory is borne on whoever claims an epoch and on fewer than a majority of its others. */
+static bool is_cloned(const struct sim *s, const struct member *m)
+{
+    return m->forgetful && (m->life == m->unaware_life || s->members[s->n].core);
+}
+
+/* Lost memory is borne on whoever claims an epoch and on fewer than a majority of its others. A
+ * copy and its original do not know that they lack what the other promised, so neither asks the
+ * others before it votes: where two majorities may have no more than that slot in common, which is
+ * so for an even number of members, nobody else may forget meanwhile. */
 bool fault_may_forget(const struct sim *s, const struct member *m)
 {
     uint32_t forgetful = 0;
@@ -80,7 +88,7 @@ bool fault_may_forget(const struct sim *s, const struct member *m)
         return true;
 
     for (size_t i = 0; i < s->n; i++)
-        forgetful += s->members[i].forgetful;
+        forgetful += s->members[i].forgetful + (s->n % 2 == 0 && is_cloned(s, &s->members[i]));
     return forgetful < (s->n - 1) / 2 + 1;
 }
 

@@ -207,6 +207,7 @@ static void end(struct sim *s, struct member *m)
     sync_free(m->core);
     m->core = NULL;
     forget(m);
+    s->lives[m->life - 1].ended_us = s->now.mono_us;
     m->life = 0;
     m->steady_us = UINT64_MAX;
     m->down_us = s->now.mono_us;

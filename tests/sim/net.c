@@ -61,8 +61,9 @@ static void record(struct sim *s, const struct member *from, struct packet *p)
     p->refs++;
 }
 
-/* Somebody on the wire plays to a member what it has seen, or what comes from a life before the one
- * that it believes. (What it has not seen of the present life is late, not old, and counts.) */
+/* Somebody on the wire plays to a member what it has seen, or what comes from a life that is over
+ * and before the one that it believes. (What it has not seen of one that runs is late, not old, and
+ * counts.) */
 void net_replay(struct sim *s)
 {
     uint32_t n = s->n_heard < TAPES_MAX ? (uint32_t)s->n_heard : TAPES_MAX;

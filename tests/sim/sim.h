@@ -158,8 +158,8 @@ struct form { /* what a log entry says of a fact */
 struct life { /* one incarnation */
     struct id128 incarnation;
     int member;
-    uint64_t started_us;
-    struct form *log; /* [0] is number 1 */
+    uint64_t started_us, ended_us; /* 0: it runs */
+    struct form *log;              /* [0] is number 1 */
     size_t n_log, cap_log;
     uint32_t epochs[4];
     size_t n_epochs;

@@ -86,13 +86,28 @@ Test(sync_clock, a_pair_keeps_its_clocks)
 
 Test(sync_clock, the_dead_have_no_say)
 {
-    struct cluster *c = with_clocks(4, (const int64_t[]){0, HOUR_MS, HOUR_MS, HOUR_MS});
+    struct cluster *c = with_clocks(5, (const int64_t[]){0, HOUR_MS, HOUR_MS, HOUR_MS, 0});
 
     cr_assert(about(behind_ms(c, 1), HOUR_MS));
     kill_node(c, 2);
     kill_node(c, 3);
     run(c, 800);
     cr_assert(about(behind_ms(c, 1), 0));
+    cluster_free(c);
+}
+
+/* Else what had expired here would live again. */
+Test(sync_clock, who_loses_sight_of_the_others_keeps_their_time)
+{
+    struct cluster *c = with_clocks(3, (const int64_t[]){0, 0, -HOUR_MS});
+
+    kill_node(c, 1);
+    kill_node(c, 2);
+    run(c, 2000);
+    cr_assert(about(behind_ms(c, 3), HOUR_MS));
+    at(c, 3)->skew_ms = 0; /* somebody sets its clock */
+    run(c, 200);
+    cr_assert(about(behind_ms(c, 3), 0));
     cluster_free(c);
 }
 
