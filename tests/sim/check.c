@@ -219,9 +219,11 @@ static bool waits_for(const struct member *m, const struct member *o)
     return takes_for_live(m, o) && !is_laggard(m, o);
 }
 
-/* Nobody has begun to reach it again just now. */
+/* It has not stood still, and nobody has begun to reach it again, just now. */
 static bool hears_as_before(const struct sim *s, const struct member *o)
 {
+    if (s->now.mono_us <= o->steady_us + READY_TOLD_MS * 1000ULL)
+        return false;
     for (size_t i = 0; i < s->n; i++) {
         const struct link *l = &s->links[i][o->index];
         if (!l->cut && s->now.mono_us <= l->steady_us + READY_TOLD_MS * 1000ULL)
@@ -234,7 +236,7 @@ static bool hears(const struct member *o, const struct member *m)
 {
     const struct peer *p = peers_find(o->core, m->slot);
 
-    return p && since_us(o->core, p->heard_us) <= ms_us(DEAD_MS);
+    return p && check_knows(o, m) && since_us(o->core, p->heard_us) <= ms_us(DEAD_MS);
 }
 
 /* Who is not waited for is not ready, or does not hear us; but for the moment in which that
