@@ -190,9 +190,12 @@ static void one_by_one(struct world *w, const struct idle *idle, uint32_t sas)
         visible[k] = (double)(w->all_have_us - put_us) / 1e3;
         answered[k] = (double)(w->barrier_us - put_us) / 1e3;
     }
-    printf("      at all: %.2f / %.2f ms, barrier: %.2f / %.2f ms (p50 / p99 of %u, virtual)\n",
-           percentile(visible, sas, 0.5), percentile(visible, sas, 0.99),
-           percentile(answered, sas, 0.5), percentile(answered, sas, 0.99), sas);
+    printf(
+        "      at all: %.2f / %.2f ms, barrier: %.2f / %.2f ms (p50 / p99 of %u, virtual), timed "
+        "out: %llu\n",
+        percentile(visible, sas, 0.5), percentile(visible, sas, 0.99),
+        percentile(answered, sas, 0.5), percentile(answered, sas, 0.99), sas,
+        (unsigned long long)(w->sums.timed_out - before.timed_out));
     tell_costs(w, &before, idle, sas);
     free(visible);
     free(answered);

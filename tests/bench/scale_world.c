@@ -182,6 +182,7 @@ static void carry_out(struct world *w, uint32_t i, const struct sync_effect *fx,
         break;
     case SYNC_FX_BARRIER:
         w->sums.barriers++;
+        w->sums.timed_out += fx->timed_out;
         w->barrier_us = w->now_us;
         break;
     case SYNC_FX_EPOCH:

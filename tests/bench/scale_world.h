@@ -44,7 +44,7 @@ struct sums {
     uint64_t updates, announces, acks;   /* acks: Announces to one; the rest are claims and votes */
     uint64_t announce_bytes;             /* of both */
     uint64_t intervals, interval_us;     /* between a member's Announces to all */
-    uint64_t requests, installed, barriers;
+    uint64_t requests, installed, barriers, timed_out;
 };
 
 struct world_config {
