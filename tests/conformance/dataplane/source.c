@@ -235,8 +235,14 @@ static void every_lane_receives(struct world *world)
         struct child_record sa = rig_record(&suite_rows[0], SPI + 100 + i, 1);
         encapsulated_in(world, &sa);
     }
+    sum += SPREAD_SAS * 5;
     dp_get_counters(world->rig.dp, &all);
-    CHECK(all.packets_in - sum == SPREAD_SAS * 5);
+    for (int i = 0; i < 100 && all.packets_in < sum;
+         i++) { /* the last one is out before it counts */
+        usleep(1000);
+        dp_get_counters(world->rig.dp, &all);
+    }
+    CHECK(all.packets_in == sum);
     CHECK(all_drops(&world->rig) == dropped);
 }
 
