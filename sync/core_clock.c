@@ -2,8 +2,9 @@
  *
  * A node whose clock is behind would keep what the others have forgotten, tombstones included, and
  * make SAs that are over when they reach the others. So the time is the later of our own clock and
- * the median of all, ours and the live members', as their Announces tell it. Of an even number the
- * earlier middle one counts: one clock that is ahead must not end the SAs of a pair. A clock of
+ * the median of all, ours and the live members', as their Announces tell it. Of an even number it
+ * is what was known before, or else the earlier of the two in the middle: one clock that is ahead
+ * must not end the SAs of a pair. A clock of
  * ours that is ahead stays what it is, and is named. The median is taken while a majority of the
  * members is heard, and goes on by the steady clock otherwise. */
 #include <stdlib.h>
@@ -16,6 +17,21 @@ static int compare(const void *a, const void *b)
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
 
     return (x > y) - (x < y);
+}
+
+/* What the median was, less our clock; by the steady clock since. */
+static int64_t known_ms(const struct sync_core *core)
+{
+    return core->median_ms + (int64_t)(since_us(core, core->median_us) / 1000) - core->own_wall_ms;
+}
+
+/* Between the two in the middle nobody can decide but who knew better before: a third that died
+ * since. */
+static int64_t nearest(const struct sync_core *core, int64_t low, int64_t high)
+{
+    int64_t known = core->median_us ? known_ms(core) : low;
+
+    return known < low ? low : known > high ? high : known;
 }
 
 /* Of all clocks, less ours. False while no majority of the members tells its time: then what is
@@ -32,7 +48,7 @@ static bool median_ms(const struct sync_core *core, int64_t *median)
     if (n <= core->config.n_members / 2)
         return false;
     qsort(ahead_ms, n, sizeof *ahead_ms, compare);
-    *median = ahead_ms[(n - 1) / 2];
+    *median = nearest(core, ahead_ms[(n - 1) / 2], ahead_ms[n / 2]);
     return true;
 }
 
@@ -79,8 +95,7 @@ void clock_tick(struct sync_core *core)
         core->median_us = core->now.mono_us;
     }
     if (core->median_us)
-        core->behind_ms =
-            core->median_ms + (int64_t)(since_us(core, core->median_us) / 1000) - core->own_wall_ms;
+        core->behind_ms = known_ms(core);
     tell(core);
 }
 

@@ -96,6 +96,18 @@ Test(sync_clock, the_dead_have_no_say)
     cluster_free(c);
 }
 
+/* Of the two that are left one is wrong, and both know which. */
+Test(sync_clock, a_pair_that_was_three_remembers)
+{
+    struct cluster *c = with_clocks(3, (const int64_t[]){0, 0, -HOUR_MS});
+
+    kill_node(c, 2);
+    run(c, 2000);
+    cr_assert(about(behind_ms(c, 3), HOUR_MS));
+    cr_assert(about(behind_ms(c, 1), 0));
+    cluster_free(c);
+}
+
 /* Else what had expired here would live again. */
 Test(sync_clock, who_loses_sight_of_the_others_keeps_their_time)
 {
