@@ -257,13 +257,14 @@ void member_pause(struct sim *s, struct member *m, uint32_t ms)
         s->pauses_end_us = m->paused_until_us;
 }
 
-/* What its disk lost it has again, of the promises: others may forget now. */
+/* What its disk lost it has again, of the promises: others may forget now. Of its own slot it has
+ * it on disk once an epoch is granted. */
 static void remember(const struct sim *s, struct member *m)
 {
     uint16_t sure_of[SLOT_MAX + 1];
     size_t n;
 
-    if (m->forgetful && m->life != m->unaware_life && !s->members[s->n].core &&
+    if (m->forgetful && m->epoch && m->life != m->unaware_life && !s->members[s->n].core &&
         grants_sure(m->core->grants, sure_of, &n))
         m->forgetful = false;
 }
