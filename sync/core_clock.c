@@ -4,9 +4,9 @@
  * make SAs that are over when they reach the others. So the time is the later of our own clock and
  * the median of all, ours and the live members', as their Announces tell it. Of an even number it
  * is what was known before, or else the earlier of the two in the middle: one clock that is ahead
- * must not end the SAs of a pair. A clock of
- * ours that is ahead stays what it is, and is named. The median is taken while a majority of the
- * members is heard, and goes on by the steady clock otherwise. */
+ * must not end the SAs of a pair. A clock of ours that is ahead stays what it is, and is named. The
+ * median is taken while a majority of the members is heard, and goes on by the steady clock
+ * otherwise. */
 #include <stdlib.h>
 
 #include "proto/log.h"

@@ -153,13 +153,14 @@ static struct slice body_of(nng_msg *msg)
     return (struct slice){nng_msg_body(msg), nng_msg_len(msg)};
 }
 
-static nng_msg *msg_of(struct slice bytes)
+/* Octets of ours, and then the frame. */
+static nng_msg *msg_of(struct slice head, struct slice bytes)
 {
     nng_msg *msg;
 
     if (nng_msg_alloc(&msg, 0) != 0)
         return NULL;
-    if (nng_msg_append(msg, bytes.p, bytes.n) != 0) {
+    if (nng_msg_append(msg, head.p, head.n) != 0 || nng_msg_append(msg, bytes.p, bytes.n) != 0) {
         nng_msg_free(msg);
         return NULL;
     }
@@ -433,14 +434,10 @@ static struct call *free_call(struct peer_link *p, size_t first, size_t n)
 
 static int send_call(struct call *c, uint8_t kind, uint64_t id, struct slice bytes)
 {
-    nng_msg *msg = msg_of(bytes);
+    nng_msg *msg = msg_of((struct slice){&kind, REQ_OCTETS}, bytes);
 
     if (!msg)
         return ERR_NOMEM;
-    if (nng_msg_insert(msg, &kind, REQ_OCTETS) != 0) {
-        nng_msg_free(msg);
-        return ERR_NOMEM;
-    }
     nng_aio_wait(c->aio); /* its last callback may be about to return */
     c->id = id;
     atomic_store(&c->state, CALL_SENDING);
@@ -489,14 +486,10 @@ static int nng_publish(struct transport *t, uint16_t to_slot, struct slice bytes
         return ERR_FULL;
     if (to_slot != SLOT_ALL && send_note(self_of(t), to_slot, bytes))
         return ERR_OK;
-    msg = msg_of(bytes);
+    topic_of(to_slot, topic);
+    msg = msg_of((struct slice){topic, sizeof topic}, bytes);
     if (!msg)
         return ERR_NOMEM;
-    topic_of(to_slot, topic);
-    if (nng_msg_insert(msg, topic, sizeof topic) != 0) {
-        nng_msg_free(msg);
-        return ERR_NOMEM;
-    }
     if (nng_sendmsg(self_of(t)->pub, msg, NNG_FLAG_NONBLOCK) != 0) {
         nng_msg_free(msg);
         return ERR_IO;
@@ -594,7 +587,7 @@ static int nng_reply(struct transport *t, uint64_t id, struct slice bytes)
     if (!a)
         return ERR_NOT_FOUND;
     if (bytes.n)
-        msg = msg_of(bytes);
+        msg = msg_of((struct slice){NULL, 0}, bytes);
     if (msg)
         answer_send(a, msg);
     else
