@@ -158,6 +158,14 @@ static bool is_beyond_vector(const struct sync_core *core, const struct entry *e
     return e->origin != core->self && e->held->r->seq > e->origin->seq;
 }
 
+/* A later record of the same SA than the one under whose position the derived tombstone stands. Our
+ * vector will cover it: who has pulled the position already would be told so, and get neither. */
+static bool is_hidden_by(const struct entry *ours, const struct record *theirs)
+{
+    return ours->held->r->derived &&
+           !(id128_equal(&ours->origin->id, &theirs->origin) && theirs->seq <= ours->held->r->seq);
+}
+
 /* Publishes what is here again, under our own log. What wins a join and is beyond our vector would
  * win it unseen: the other's author takes our ack for agreement, and might speak in a term that is
  * overtaken here. */
@@ -193,7 +201,7 @@ static void join_in(struct sync_core *core, struct record *theirs, bool own, boo
     }
     switch (result) {
     case JOIN_OURS:
-        if (!own && is_beyond_vector(core, e) && !MUTANT(SHOW))
+        if (!own && ((is_beyond_vector(core, e) && !MUTANT(SHOW)) || is_hidden_by(e, theirs)))
             show(core, e);
         record_free(theirs);
         return;

@@ -5,6 +5,7 @@
 
 #include "proto/codec.h"
 #include "proto/err.h"
+#include "sync/join.h"
 #include "tests/unit/sync/harness.h"
 
 /* ---- pull ---- */
@@ -237,6 +238,49 @@ Test(sync_repair, what_follows_from_an_end_outlives_that_end)
     run(c, 500);
     cr_assert_eq(sync_find_child(at(c, 3)->core, 0x400100)->child.state, SA_DELETED);
     cr_assert(same_digests(c));
+    cluster_free(c);
+}
+
+/* 2 derives the end of a child that 4, who ended the lineage, did not know, and hears then of 1
+ * that the child was confirmed. 3 has the child, not what came later, and asks 2 when the lineage's
+ * end is expired: what 2 says that 3 has by then, 3 must have. */
+Test(sync_repair, a_derived_end_hides_nothing_from_who_asks)
+{
+    struct cluster *c = cluster_new(4);
+    struct record *end = sample_ike(0xabc, 5);
+    struct record *child = sample_child(0x400100, 5), *confirmed;
+
+    child->child.confirmed = false;
+    confirmed = record_clone(child);
+    confirmed->child.confirmed = true;
+    start_all(c);
+    settle(c);
+    for (uint16_t slot = 1; slot < 4; slot++)
+        at(c, 4)->cut_from[slot] = true;
+    put(c, 1, 0, child, NULL, NULL);
+    run(c, 100);
+    cr_assert_not_null(sync_find_child(at(c, 3)->core, 0x400100));
+    kill_node(c, 3);
+    at(c, 1)->cut_from[2] = true;
+    end->ike.state = SA_DELETED;
+    end->ike.lineage_over = true;
+    end->ike.not_after_ms = c->now.wall_ms - SYNC_CLOCK_SLACK_MS + 400; /* kept for 400 ms */
+    put(c, 4, 0, end, NULL, NULL);
+    at(c, 4)->cut_from[2] = false;
+    run(c, 150);
+    cr_assert_eq(sync_find_child(at(c, 2)->core, 0x400100)->child.state, SA_DELETED);
+    cr_assert(sync_find_child(at(c, 2)->core, 0x400100)->derived);
+    put(c, 1, 0, confirmed, NULL, NULL);
+    at(c, 1)->cut_from[2] = false;
+    run(c, 100);
+    kill_node(c, 1);
+    kill_node(c, 4);
+    run(c, 200);
+    cr_assert_null(sync_find_ike(at(c, 2)->core, 0xabc)); /* its end is forgotten */
+    start(c, 3);
+    run(c, 300); /* sooner than what is derived is published at any rate */
+    cr_assert_eq(member_of(c, 3, 2).lag_records, 0u);
+    cr_assert_eq(sync_find_child(at(c, 3)->core, 0x400100)->child.state, SA_DELETED);
     cluster_free(c);
 }
 
