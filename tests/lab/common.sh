@@ -192,8 +192,11 @@ sleep_ms() { sleep "$(($1 / 1000)).$(printf '%03d' $(($1 % 1000)))"; }
 
 # ---------------------------------------------------------------- pings that last
 
+declare -A PINGS_SINCE_US PINGS_INTERVAL
+
 # pings_start CUSTOMER INTERVAL: it and the inner host ping each other until pings_end
 pings_start() {
+    PINGS_SINCE_US[$1]=$(now_us) PINGS_INTERVAL[$1]=$2
     ping_start "$1" "c$1" "$(customer_host "$1")" "$INNER_HOST" "$2"
     ping_start "$1" inner "$INNER_HOST" "$(customer_host "$1")" "$2"
 }
@@ -202,9 +205,11 @@ ping_start() { # CUSTOMER NS SOURCE TARGET INTERVAL
         "$PYTHON" "$LAB_D/patient_ping.py" --source "$3" --count 65536 --interval "$5" --lost "$STATE/lost-$1-$2" "$4"
 }
 
-# pings_end WHAT CUSTOMER MIN: fails unless at least MIN went either way and all were answered
+# pings_end WHAT CUSTOMER MIN: goes on until MIN went either way, and fails unless all were answered
 pings_end() {
     local where sent received
+    sleep "$(awk -v min="$3" -v each="${PINGS_INTERVAL[$2]}" -v past="$(($(now_us) - PINGS_SINCE_US[$2]))" \
+        'BEGIN { left = min * each + 1 - past / 1e6; print (left > 0 ? left : 0) }')"
     for where in "c$2" inner; do
         check "$1: pings in $where were still under way" running "ping-$2-$where"
         end_process "ping-$2-$where" INT 10
