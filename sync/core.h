@@ -233,8 +233,9 @@ struct sync_core {
     bool conflict; /* another process has our slot, and the better claim to it */
 
     uint64_t laggards_told_us;
-    struct barrier *barriers;
+    struct barrier *barriers; /* the oldest first */
     size_t n_barriers, cap_barriers;
+    bool fences_moved; /* since they were last looked through */
     struct pull pull;
     uint64_t pull_retry_us, next_request;
     struct miss misses[MISSES_MAX]; /* oldest first (core_miss.c) */
@@ -350,9 +351,11 @@ struct peer *miss_source(struct sync_core *core);
 void miss_answered(struct sync_core *core);
 
 /* ---- core_barrier.c ---- */
-/* The caller sets what it waits for; NULL when out of memory. Not across another add. */
+/* For a group that is about to be put; NULL when out of memory. Then, before another add, begin. */
 struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *const *group,
                             size_t n);
+void barrier_begin(struct sync_core *core, struct barrier *b);
+void barrier_moves(struct sync_core *core, const struct record *r); /* before r is installed */
 void barrier_ack(const struct sync_core *core, struct peer *p); /* our vector or its ack moved */
 void barrier_ack_forget(struct peer *p);
 void barrier_step(struct sync_core *core);

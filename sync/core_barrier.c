@@ -234,6 +234,32 @@ struct barrier *barrier_add(struct sync_core *core, uint64_t id, struct record *
     return &core->barriers[core->n_barriers++];
 }
 
+/* Its records are in: what it waits for is known only now. */
+void barrier_begin(struct sync_core *core, struct barrier *b)
+{
+    b->ticket = out_ticket(core);
+    b->seq = core->self->seq;
+    for (size_t i = 0; i < b->n_fences; i++) {
+        struct entry *e = table_find(core->table, RECORD_IKE, b->fences[i].spi);
+        if (e)
+            e->fenced = true;
+    }
+    core->fences_moved |= overtaken(core, b); /* by what was here before it */
+}
+
+/* r is about to take the place of what is here. */
+void barrier_moves(struct sync_core *core, const struct record *r)
+{
+    const struct entry *e;
+
+    if (r->kind != RECORD_IKE || core->n_barriers == 0 || core->fences_moved)
+        return;
+    e = table_find(core->table, RECORD_IKE, record_key(r));
+    core->fences_moved = e && e->fenced &&
+                         (term_compare(&e->held->r->ike.term, &r->ike.term) != 0 ||
+                          e->held->r->ike.state != r->ike.state);
+}
+
 /* Where it stands, told if that is the end; true when it is. */
 static bool judge(struct sync_core *core, const struct barrier *b, uint64_t all_acked)
 {
@@ -246,10 +272,31 @@ static bool judge(struct sync_core *core, const struct barrier *b, uint64_t all_
     return false;
 }
 
+/* Wherever they stand in the queue. */
+static void drop_overtaken(struct sync_core *core)
+{
+    size_t kept = 0;
+
+    core->fences_moved = false;
+    for (size_t i = 0; i < core->n_barriers; i++) {
+        bool lost = overtaken(core, &core->barriers[i]);
+        if (lost && finish(core, &core->barriers[i], false, true)) {
+            free(core->barriers[i].fences);
+            continue;
+        }
+        core->fences_moved |= lost; /* no memory: at the next step */
+        core->barriers[kept++] = core->barriers[i];
+    }
+    core->n_barriers = kept;
+}
+
+/* Tickets, numbers and beginnings rise along the queue: where one waits, all behind it do, but for
+ * those that were overtaken. So thousands that wait, as after a start that takes up its SAs, cost a
+ * turn no more than one. */
 void barrier_step(struct sync_core *core)
 {
     uint64_t all_acked = UINT64_MAX;
-    size_t kept = 0;
+    size_t done = 0;
 
     if (core->n_barriers == 0 || (core->stalled_us && !MUTANT(STALL)))
         return; /* after a stall someone else may speak for the SA: first hear it */
@@ -259,11 +306,11 @@ void barrier_step(struct sync_core *core)
             core->peers[k].acked < all_acked)
             all_acked = core->peers[k].acked;
     }
-    for (size_t i = 0; i < core->n_barriers; i++) {
-        if (judge(core, &core->barriers[i], all_acked))
-            free(core->barriers[i].fences);
-        else
-            core->barriers[kept++] = core->barriers[i];
-    }
-    core->n_barriers = kept;
+    if (core->fences_moved && !MUTANT(FENCE))
+        drop_overtaken(core);
+    for (; done < core->n_barriers && judge(core, &core->barriers[done], all_acked); done++)
+        free(core->barriers[done].fences);
+    core->n_barriers -= done;
+    if (done)
+        memmove(core->barriers, core->barriers + done, core->n_barriers * sizeof *core->barriers);
 }

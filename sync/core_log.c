@@ -60,8 +60,10 @@ static void note_derived(struct sync_core *core, uint32_t spi_in)
 /* Puts a record into the table and tells node and journal. Takes r; NULL: no memory. */
 static struct entry *install(struct sync_core *core, struct record *r, bool journal)
 {
-    struct entry *e = table_put(core->table, r, expiry_of(core, r));
+    struct entry *e;
 
+    barrier_moves(core, r);
+    e = table_put(core->table, r, expiry_of(core, r));
     if (!e) {
         log_error("sync", "out of memory or origins: a record is lost here");
         core->journal_torn = true;
@@ -261,10 +263,8 @@ void log_put(struct sync_core *core, struct record **group, size_t n, uint64_t b
                 show_for_barrier(core, kind, key);
         }
     }
-    if (held_back) { /* what it waits for is known only now */
-        held_back->ticket = out_ticket(core);
-        held_back->seq = core->self->seq;
-    }
+    if (held_back)
+        barrier_begin(core, held_back);
 }
 
 /* ---- others' logs ---- */

@@ -30,6 +30,7 @@ struct entry {
     struct held *held;
     uint64_t key; /* of the record, here so that a look-up touches entries alone */
     uint8_t kind;
+    bool fenced; /* an IKE SA, and an answer was held back for it: core_barrier.c */
     struct origin *origin;
     int64_t expires_ms; /* wall clock */
     struct entry *key_next;
