@@ -20,6 +20,7 @@ static uint64_t journal(void *ctx, uint16_t slot, uint32_t epoch)
 
     if (!b)
         return 0;
+    b->urgent = true;
     if (slot == core->config.slot) {
         b->epoch = epoch;
         return b->ticket;

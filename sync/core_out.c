@@ -174,6 +174,7 @@ void out_journal(struct sync_core *core, const struct record *r)
         return;
     }
     b->records[b->n_records++] = copy;
+    b->urgent |= id128_equal(&r->origin, &core->incarnation);
 }
 
 uint64_t out_ticket(struct sync_core *core)

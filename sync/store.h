@@ -4,9 +4,9 @@
  *
  * Threads: open, submit, poll and close on the loop thread; none but open and close
  * waits for the disk. All batches waiting when the store's thread is free become one
- * transaction (group commit). When a transaction is durable the thread calls `wake`;
- * poll then returns the tickets. Keys are sealed in the file under the journal key,
- * which is wrapped by the cluster key (DESIGN: Custody of keys). */
+ * transaction (group commit); where none of them is urgent it waits some 10 ms for more. When a
+ * transaction is durable the thread calls `wake`; poll then returns the tickets. Keys are sealed in
+ * the file under the journal key, which is wrapped by the cluster key (DESIGN: Custody of keys). */
 #ifndef SYNC_STORE_H
 #define SYNC_STORE_H
 

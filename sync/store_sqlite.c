@@ -33,6 +33,8 @@ enum {
     EXPIRE_EVERY_MS = 3600 * 1000,
     EXPIRE_FIRST_MS = 10 * 1000, /* after the start, which has better to do */
     QUIET_MS = 1000,             /* a good moment to expire; without one it is done an hour late */
+    GATHER_MS = 10,              /* what nobody waits for waits for more, so long, */
+    GATHER_RECORDS = 256,        /* or until it is so much */
 };
 
 struct sqlite_store {
@@ -47,8 +49,10 @@ struct sqlite_store {
     pthread_cond_t work;
     struct sync_batch **queue;
     size_t n_queue, cap_queue;
-    size_t queued, merge_at; /* records (and batches) in the queue; when to merge them */
-    size_t held;             /* the same in the thread's hands */
+    size_t queued, merge_at;  /* records (and batches) in the queue; when to merge them */
+    size_t held;              /* the same in the thread's hands */
+    uint64_t queued_since_us; /* when the queue's first batch came */
+    bool urgent;              /* one of them is */
     uint64_t durable;
     uint64_t held_since_us; /* when the thread took what it holds; 0: it holds nothing */
     bool failed, full, stop;
@@ -116,8 +120,17 @@ static void take_queue(struct sqlite_store *s, struct hold *h)
     s->n_queue = s->cap_queue = 0;
     s->held += s->queued;
     s->queued = 0;
+    s->urgent = false;
     if (s->held_since_us == 0)
         s->held_since_us = now_read().mono_us;
+}
+
+/* What others made is theirs to keep until it is here, and comes in many small batches: a commit
+ * for each would take the processor and the disk from what answers wait for. Under the lock. */
+static bool gathers(const struct sqlite_store *s, uint64_t now_us)
+{
+    return s->n_queue && !s->urgent && !s->stop && !s->rewrap && s->queued < GATHER_RECORDS &&
+           now_us < s->queued_since_us + (uint64_t)GATHER_MS * 1000;
 }
 
 /* Takes all that waits, or waits for it; none once stopped and empty, or idle. */
@@ -128,6 +141,8 @@ static struct hold take(struct sqlite_store *s, uint32_t patience_ms, bool *idle
     pthread_mutex_lock(&s->lock);
     if (s->n_queue == 0 && !s->stop)
         wait_ms(s, patience_ms);
+    while (gathers(s, now_read().mono_us))
+        wait_ms(s, GATHER_MS); /* or a little longer: what changes this wakes us */
     *idle = s->n_queue == 0 && !s->stop;
     take_queue(s, &h);
     pthread_mutex_unlock(&s->lock);
@@ -277,9 +292,13 @@ static int sqlite_submit(struct store *store, struct sync_batch *batch)
     was_full = s->full;
     s->full = full = was_full || !room_in_queue(s);
     if (!full) {
+        if (s->n_queue == 0)
+            s->queued_since_us = now_read().mono_us;
         s->queue[s->n_queue++] = batch;
         s->queued += batch->n_records + 1;
-        pthread_cond_signal(&s->work);
+        s->urgent |= batch->urgent;
+        if (s->n_queue == 1 || !gathers(s, s->queued_since_us))
+            pthread_cond_signal(&s->work);
     }
     pthread_mutex_unlock(&s->lock);
     if (!full)

@@ -171,6 +171,7 @@ enum sync_effect_kind {
 
 struct sync_batch { /* one transaction */
     uint64_t ticket;
+    bool urgent; /* an answer or a vote of ours waits for it; others' records can wait for more */
     struct record **records; /* clones; the receiver frees them */
     size_t n_records;
     struct sync_position *vector; /* entries that changed */

@@ -300,6 +300,7 @@ static struct sync_batch *batch_of(uint64_t ticket, uint32_t first, uint32_t pai
 
     b->records = calloc(2 * pairs, sizeof(struct record *));
     b->ticket = ticket;
+    b->urgent = true;
     for (uint32_t i = 0; i < pairs; i++, b->n_records += 2)
         bench_pair(1, first + i, b->records + b->n_records);
     for (size_t i = 0; i < b->n_records; i++) {

@@ -295,6 +295,48 @@ static void commits_in_groups(void)
     s->ops->close(s);
 }
 
+/* Batch `ticket`: that much of the log is applied. */
+static struct sync_batch *claims(uint32_t origin, uint64_t ticket)
+{
+    return with_position(batch_new(ticket), origin, ticket);
+}
+
+/* What nobody waits for waits for more; what is urgent takes it along at once; nothing waits for
+ * ever, and close waits for nothing. */
+static void gathers_what_nobody_waits_for(void)
+{
+    enum { ROUNDS = 20, LEAST_US = 9000 };
+    struct store_options o = options();
+    struct sync_recovery r;
+    struct store *s;
+    struct sync_batch *b;
+    uint64_t ticket = 0, began_us, least_us = UINT64_MAX;
+
+    CHECK(store_sqlite_open(&o, &s, &r) == ERR_OK);
+    store_recovery_free(&r);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        began_us = now_read().mono_us;
+        CHECK(s->ops->submit(s, claims(61, ++ticket)) == ERR_OK);
+        wait_durable(s, ticket);
+        CHECK(now_read().mono_us - began_us >= LEAST_US);
+        began_us = now_read().mono_us;
+        CHECK(s->ops->submit(s, claims(61, ++ticket)) == ERR_OK);
+        b = claims(61, ++ticket);
+        b->urgent = true;
+        CHECK(s->ops->submit(s, b) == ERR_OK);
+        wait_durable(s, ticket);
+        if (now_read().mono_us - began_us < least_us)
+            least_us = now_read().mono_us - began_us;
+    }
+    CHECK(least_us < LEAST_US); /* of so many, however busy the machine */
+    CHECK(s->ops->submit(s, claims(61, ++ticket)) == ERR_OK);
+    s->ops->close(s);
+    CHECK(store_sqlite_open(&o, &s, &r) == ERR_OK);
+    CHECK(position(&r, 61) == ticket);
+    store_recovery_free(&r);
+    s->ops->close(s);
+}
+
 /* Close while a transaction is being written and more waits: all of it is kept. */
 static void finishes_at_close_when_busy(void)
 {
@@ -655,6 +697,7 @@ int main(void)
     memory_disk_free(disk);
     suite("sqlite", open_sqlite);
     commits_in_groups();
+    gathers_what_nobody_waits_for();
     finishes_at_close_when_busy();
     shows_no_key();
     sets_aside_what_it_cannot_use();
