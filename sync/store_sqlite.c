@@ -177,7 +177,7 @@ static bool told_failed(struct sqlite_store *s, struct hold *h)
         s->wake(s->wake_ctx);
     pthread_mutex_lock(&s->lock);
     while (!s->stop && (now_us = now_read().mono_us) < until_us)
-        wait_ms(s, (uint32_t)((until_us - now_us) / 1000 + 1)); /* each submit wakes us */
+        wait_ms(s, (uint32_t)((until_us - now_us) / 1000 + 1)); /* a submit may wake us */
     stop = s->stop;
     if (!stop)
         take_queue(s, h);

@@ -17,7 +17,7 @@
 # ends, the kernel ends all that belongs to the guest. Its memory is a sparse file in
 # /dev/shm, or in TMPDIR. With 64 MiB the kernel of Debian 12 fails in a third of its boots
 # to start the self-tests of its ciphers, and then has none of them (crypto/api.c:170 in its
-# log); with 256 MiB in none of 60. No offloads on its links: what it sends has its
+# log); with 256 MiB in none of 210. No offloads on its links: what it sends has its
 # checksums finished.
 
 # all that the transforms and tunnels need; see uml-init

@@ -4,6 +4,15 @@
 
 #include "tests/unit/sync/harness.h"
 
+/* The IKE SA as 3 has it once it took it over. */
+static struct record *taken_by_3(uint64_t spi_r, uint32_t lineage)
+{
+    struct record *r = sample_ike(spi_r, lineage);
+
+    r->ike.term = (struct term){2, 3, sample_id(3)};
+    return r;
+}
+
 /* PUT at 1 -> Update -> 2 and 3 install -> Announce (ack) -> barrier, with no time-out. */
 Test(sync_barrier, a_group_is_installed_everywhere_before_its_barrier_opens)
 {
@@ -128,14 +137,12 @@ Test(sync_barrier, an_ack_waits_until_we_know_what_its_sender_knew)
 Test(sync_barrier, a_barrier_is_superseded_by_a_higher_term)
 {
     struct cluster *c = cluster_new(3);
-    struct record *taken = sample_ike(0xabc, 5);
 
     start_all(c);
     settle(c);
     at(c, 2)->deaf_to[1] = true; /* so that the barrier has to wait */
     at(c, 3)->deaf_to[1] = true;
-    taken->ike.term = (struct term){2, 3, sample_id(3)};
-    put(c, 3, 0, taken, NULL, NULL);
+    put(c, 3, 0, taken_by_3(0xabc, 5), NULL, NULL);
     put(c, 1, 8, sample_ike(0xabc, 5), NULL, NULL);
     run(c, 5);
     cr_assert_not_null(barrier_of(at(c, 1), 8));
@@ -149,7 +156,7 @@ Test(sync_barrier, a_barrier_is_superseded_by_a_higher_term)
 Test(sync_barrier, an_ack_counts_once_we_know_what_its_sender_knew)
 {
     struct cluster *c = cluster_new(3);
-    struct record *taken = sample_ike(0xabc, 5), *later = sample_ike(0xabc, 5);
+    struct record *later = sample_ike(0xabc, 5);
 
     start_all(c);
     settle(c);
@@ -157,8 +164,7 @@ Test(sync_barrier, an_ack_counts_once_we_know_what_its_sender_knew)
     run(c, 5);
     at(c, 1)->deaf_to[3] = true;
     at(c, 2)->answers_nobody = true; /* so that we cannot pull it from there */
-    taken->ike.term = (struct term){2, 3, sample_id(3)};
-    put(c, 3, 0, taken, NULL, NULL);
+    put(c, 3, 0, taken_by_3(0xabc, 5), NULL, NULL);
     run(c, 5);
     kill_node(c, 3);
     run(c, 1000);
@@ -177,14 +183,13 @@ Test(sync_barrier, an_ack_counts_once_we_know_what_its_sender_knew)
 Test(sync_barrier, what_a_group_deletes_cannot_supersede_it)
 {
     struct cluster *c = cluster_new(3);
-    struct record *taken = sample_ike(0xabc, 5), *gone = sample_ike(0xabc, 5);
+    struct record *gone = sample_ike(0xabc, 5);
 
     start_all(c);
     settle(c);
     put(c, 1, 0, sample_ike(0xabc, 5), NULL, NULL);
     run(c, 5);
-    taken->ike.term = (struct term){2, 3, sample_id(3)};
-    put(c, 3, 0, taken, NULL, NULL);
+    put(c, 3, 0, taken_by_3(0xabc, 5), NULL, NULL);
     gone->ike.state = SA_DELETED;
     put(c, 1, 8, sample_ike(0xdef, 6), gone, NULL);
     run(c, 10);
@@ -225,11 +230,8 @@ Test(sync_barrier, what_is_overtaken_leaves_the_middle_of_the_queue)
     at(c, 1)->answers_nobody = true;
     for (uint32_t i = 0; i < MANY; i++)
         put(c, 1, 100 + i, sample_ike(0xa00 + i, 5 + i), NULL, NULL);
-    for (uint32_t i = 10; i < MANY; i += 10) {
-        struct record *taken = sample_ike(0xa00 + i, 5 + i);
-        taken->ike.term = (struct term){2, 3, sample_id(3)};
-        put(c, 3, 0, taken, NULL, NULL);
-    }
+    for (uint32_t i = 10; i < MANY; i += 10)
+        put(c, 3, 0, taken_by_3(0xa00 + i, 5 + i), NULL, NULL);
     run(c, 3);
     for (uint32_t i = 0; i < MANY; i++) {
         const struct seen_barrier *b = barrier_of(at(c, 1), 100 + i);
@@ -248,14 +250,12 @@ Test(sync_barrier, what_is_overtaken_leaves_the_middle_of_the_queue)
 Test(sync_barrier, what_is_overtaken_from_the_start_ends_at_once)
 {
     struct cluster *c = cluster_new(3);
-    struct record *taken = sample_ike(0xabc, 5);
 
     start_all(c);
     settle(c);
     at(c, 2)->deaf_to[1] = at(c, 3)->deaf_to[1] = true;
     put(c, 1, 7, sample_ike(0xdef, 6), NULL, NULL); /* stands before it in the queue */
-    taken->ike.term = (struct term){2, 3, sample_id(3)};
-    put(c, 3, 0, taken, NULL, NULL);
+    put(c, 3, 0, taken_by_3(0xabc, 5), NULL, NULL);
     run(c, 2);
     put(c, 1, 8, sample_ike(0xabc, 5), NULL, NULL);
     run(c, 1);
