@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Waits until all nodes of a lab have the same SA digest, asking them at the same time.
+"""Waits until all nodes of a lab have the same SA digest and see all others alive.
 
     agree.py --since MICROSECONDS --within SECONDS NETNS...
 
 Each NETNS is a network namespace's file in which a node's HTTP interface listens on
 127.0.0.1:8080. Rekeys go on meanwhile, so the nodes are asked within few milliseconds of each
-other, over connections that stay. Prints the milliseconds from --since (since 1970) to
-agreement, and the digests when there is none. Exit code 0 agreed, 1 not.
+other, over connections that stay. One digest alone is not enough: where nothing was negotiated
+during a cut both sides have it at once, and do not wait for each other's acknowledgements yet.
+Prints the milliseconds from --since (since 1970) to agreement, and how far they are when there
+is none. Exit code 0 agreed, 1 not.
 """
 import argparse
 import concurrent.futures
@@ -40,19 +42,36 @@ class Node:
     def ask(self):
         return self.pool.submit(self.answer)
 
+    def get(self, path):
+        self.http.request("GET", path)
+        return json.loads(self.http.getresponse().read())
+
     def answer(self):
+        """(digest, slots that it holds dead), or None."""
         try:
             if self.http is None:
                 self.http = http.client.HTTPConnection("127.0.0.1", 8080, timeout=1)
-            self.http.request("GET", "/v1/cluster")
-            return json.loads(self.http.getresponse().read())["sa_digest"]
+            digest = self.get("/v1/cluster")["sa_digest"]
+            members = self.get("/v1/nodes?limit=1000")["items"]
+            return digest, [m["slot"] for m in members if m["state"] == "dead"]
         except (OSError, http.client.HTTPException, ValueError):
             self.http = None
             return None
 
 
+def agreed(answers):
+    return None not in answers and len({digest for digest, _ in answers}) == 1 and not any(dead for _, dead in answers)
+
+
+def told(answer):
+    if answer is None:
+        return "no answer"
+    digest, dead = answer
+    return digest[:8] + (f" (dead: {dead})" if dead else "")
+
+
 def main():
-    parser = argparse.ArgumentParser(description="wait until all nodes have one SA digest")
+    parser = argparse.ArgumentParser(description="wait until all nodes have one SA digest and see each other")
     parser.add_argument("--since", type=int, required=True)
     parser.add_argument("--within", type=float, required=True)
     parser.add_argument("netns", nargs="+")
@@ -60,13 +79,13 @@ def main():
     nodes = [Node(n) for n in args.netns]
     end = time.monotonic() + args.within
     while True:
-        digests = [asked.result() for asked in [n.ask() for n in nodes]]
+        answers = [asked.result() for asked in [n.ask() for n in nodes]]
         took_ms = (time.time_ns() // 1000 - args.since) // 1000
-        if digests[0] is not None and len(set(digests)) == 1:
+        if agreed(answers):
             print(took_ms)
             return 0
         if time.monotonic() >= end:
-            print(*[d[:8] if d else "none" for d in digests], file=sys.stderr)
+            print(*map(told, answers), sep=", ", file=sys.stderr)
             return 1
         time.sleep(EVERY_S)
 

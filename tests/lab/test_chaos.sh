@@ -21,8 +21,8 @@
 #   lost pings        none, save in "kill, late": those sent while the network was not told (50 ms
 #                     more on either side), and no more than it sent to the dead node meanwhile.
 #                     What waits for a frozen node is late, not lost
-#   after each heal   within HEAL_MS all nodes have one digest, and each Child SA that a router has
-#                     installed is on every node
+#   after each heal   within HEAL_MS all nodes have one digest and see each other alive, and each
+#                     Child SA that a router has installed is on every node
 #   at the end        one IKE_SA_INIT per router; no (SPI, IV) twice in the capture
 #
 #   ANYSA_CHAOS_S=N   seconds of faults (default 30; tests/long/chaos: 600)
@@ -331,7 +331,7 @@ agree_after() {
     [ "$took" -le "$slowest_ms" ] || slowest_ms=$took
     if [ "$took" -gt "$HEAL_MS" ]; then
         not_in_time=$((not_in_time + 1))
-        tell "   NOT IN TIME: one digest only after $took ms"
+        tell "   NOT IN TIME: they agree only after $took ms"
     fi
     agreed_ms=$took
 }
@@ -476,7 +476,7 @@ totals() {
     tell "$faults faults, seed $SEED: $(for c in $ALL_KINDS; do printf '%s %s, ' "${done_kinds[$c]:-0}" "${c//_/ }"; done)"
     tell "$sent pings, $((sent - answered)) lost: $excused while the network was not told of a death (it sent dead nodes $packets packets), $unexplained else"
     tell "$child Child and $ike IKE rekeys; $init IKE_SA_INITs of $(wc -w <<<"$CUSTOMERS") routers; handshakes at the nodes $(logged 'IKE SA .* established')"
-    tell "one digest after at most $slowest_ms ms; $not_in_time times not within $HEAL_MS ms"
+    tell "one digest and all alive after at most $slowest_ms ms; $not_in_time times not within $HEAL_MS ms"
     tell "$(head -n 1 <<<"$audit"), $(tail -n 1 <<<"$audit")"
     equal "seed $SEED: pings lost while no node was dead unnoticed" 0 "$unexplained"
     equal "seed $SEED: IKE_SA_INITs" 4 "$init"
