@@ -117,6 +117,8 @@ static const struct row sync_rows[] = {
     {"anysa_laggards_found_total", "counter",
      "How often a live member was found to lag, so that barriers wait for it no more",
      AT(laggings)},
+    {"anysa_barrier_reminders_total", "counter",
+     "Announces to one node alone, for which an answer had waited 50 ms", AT(reminders)},
     {"anysa_clock_behind_ms", "gauge",
      "How far this node's wall clock is behind the median of all; the median is used",
      AT(clock_behind_ms)},

@@ -20,12 +20,13 @@
 enum {
     ANNOUNCE_EVERY_MS = 100,  /* at the latest */
     ANNOUNCE_BARRIER_MS = 20, /* at the latest while a barrier waits: a lost Update shows sooner */
-    HEARSAY_GRACE_MS = 30,    /* a third member's vector may be ahead of what is under way to us */
-    PULL_TIMEOUT_MS = 1000,   /* of a page, at least; the transport reports most failures sooner */
-    PULL_RETRY_MS = 50,       /* after a failed pull */
-    PULL_BACKLOG = 32,        /* batches under way to the disk: pages wait beyond that */
-    PULL_IDLE_MS = 500,       /* after one that brought nothing */
-    MISS_PULL_EVERY_MS = 20,  /* one member is asked for misses at most so often */
+    REMIND_MS = 50, /* an answer waits for one member: it gets an Announce of its own so often */
+    HEARSAY_GRACE_MS = 30,   /* a third member's vector may be ahead of what is under way to us */
+    PULL_TIMEOUT_MS = 1000,  /* of a page, at least; the transport reports most failures sooner */
+    PULL_RETRY_MS = 50,      /* after a failed pull */
+    PULL_BACKLOG = 32,       /* batches under way to the disk: pages wait beyond that */
+    PULL_IDLE_MS = 500,      /* after one that brought nothing */
+    MISS_PULL_EVERY_MS = 20, /* one member is asked for misses at most so often */
     MISS_PULL_TIMEOUT_MS = 100,
     MISS_KEEP_MS = 50, /* so long the dataplane holds packets for it */
     MISSES_MAX = 64,
@@ -111,6 +112,7 @@ struct peer {
     uint64_t owed;          /* of our log: it is to acknowledge so much, */
     uint64_t owed_since_us; /* since then */
     bool laggard;           /* has not for LAGGARD_MS: no answer waits for it */
+    uint64_t reminded_us;   /* of what an answer waits for; 0: never */
     bool deaf;              /* it says that it did not hear us for dead_ms */
     bool tells_time;
     int64_t ahead_ms; /* its clock, less ours, when its last Announce came */
@@ -360,6 +362,8 @@ void barrier_ack(const struct sync_core *core, struct peer *p); /* our vector or
 void barrier_ack_forget(struct peer *p);
 void barrier_step(struct sync_core *core);
 void barrier_tick(struct sync_core *core); /* who lags, and who does no more */
+/* An answer has waited for this member so long that it should be told again, and alone. */
+bool barrier_reminds(const struct sync_core *core, const struct peer *p);
 void barrier_free(struct sync_core *core);
 
 /* ---- core_epoch.c ---- */

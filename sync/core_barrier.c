@@ -155,6 +155,18 @@ void barrier_tick(struct sync_core *core)
     }
 }
 
+/* Updates and Announces to all share one stream to each member. When that stands still, as TCP does
+ * for 200 ms and more after a loss, an Announce to this one alone goes by another and makes it
+ * pull, by a third. */
+bool barrier_reminds(const struct sync_core *core, const struct peer *p)
+{
+    const struct barrier *oldest = core->barriers;
+
+    return core->n_barriers && since_us(core, oldest->started_us) >= ms_us(REMIND_MS) &&
+           p->acked < oldest->seq && peer_live(core, p) && !is_passed(core, p) &&
+           since_us(core, p->reminded_us) >= ms_us(REMIND_MS);
+}
+
 static bool is_short(const struct sync_core *core, const struct barrier *b)
 {
     for (size_t i = 0; i < core->n_peers; i++)

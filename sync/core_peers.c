@@ -700,6 +700,22 @@ static void announce_keys(const struct sync_core *core, struct codec_announce *a
         a->keys[i] = (struct codec_key){keys[i].id, keys[i].check};
 }
 
+/* To one member, of its own: it reaches who has stopped hearing what goes to all. */
+static void remind(struct sync_core *core, struct peer *p, const struct codec_message *m)
+{
+    p->reminded_us = core->now.mono_us;
+    core->stats.reminders++;
+    out_publish(core, p->slot, m);
+}
+
+static bool reminds_any(const struct sync_core *core)
+{
+    for (size_t i = 0; core->n_barriers && i < core->n_peers; i++)
+        if (barrier_reminds(core, &core->peers[i]))
+            return true;
+    return false;
+}
+
 void peers_announce(struct sync_core *core)
 {
     struct codec_epoch epochs[SLOT_MAX + 1];
@@ -710,7 +726,7 @@ void peers_announce(struct sync_core *core)
 
     bool to_all = core->announce_wanted || since_us(core, core->announced_us) >= ms_us(every_ms);
 
-    if (!core->recovered || (!to_all && core->ack_to == FRAME_TO_ALL))
+    if (!core->recovered || (!to_all && core->ack_to == FRAME_TO_ALL && !reminds_any(core)))
         return;
     a->applied = log_vector(core, &a->n_applied);
     if (!a->applied)
@@ -734,7 +750,11 @@ void peers_announce(struct sync_core *core)
     a->members = core->members_digest;
     a->wall_ms = core->own_wall_ms;
     announce_keys(core, a);
-    out_publish(core, to_all ? FRAME_TO_ALL : core->ack_to, &m);
+    if (to_all || core->ack_to != FRAME_TO_ALL)
+        out_publish(core, to_all ? FRAME_TO_ALL : core->ack_to, &m);
+    for (size_t i = 0; i < core->n_peers; i++)
+        if (barrier_reminds(core, &core->peers[i]))
+            remind(core, &core->peers[i], &m);
     free(a->applied);
     core->ack_to = FRAME_TO_ALL;
     if (!to_all)

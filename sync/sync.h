@@ -319,6 +319,7 @@ struct sync_stats {
     uint64_t barriers, barrier_timeouts;
     uint64_t laggings;       /* how often a member was found to lag: barriers wait for it no more */
     uint64_t barriers_short; /* barriers that passed without one that lags */
+    uint64_t reminders;      /* Announces to one member for which an answer waited */
     uint64_t clock_behind_ms, clock_ahead_ms; /* of the median of all clocks; one of them is 0 */
     uint64_t logs, held_back, snapshots;      /* at present: of the vector, answers, pulls served */
     uint64_t records_newer;         /* of kinds that newer versions know: kept and relayed */

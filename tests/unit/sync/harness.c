@@ -75,7 +75,7 @@ static void send(struct cluster *c, enum sync_event_kind kind, uint16_t from, ui
 
     cr_assert_lt(c->n_wire, (size_t)WIRE_MAX);
     l = &c->wire[c->n_wire++];
-    *l = (struct letter){kind, from, to, request, malloc(bytes.n + 1), bytes.n};
+    *l = (struct letter){kind, from, to, false, request, malloc(bytes.n + 1), bytes.n};
     if (bytes.n)
         memcpy(l->bytes, bytes.p, bytes.n);
 }
@@ -127,8 +127,10 @@ static void on_publish(struct cluster *c, struct node *n, uint16_t to, struct sl
     memcpy(c->last_frame[n->slot], bytes.p, bytes.n);
     c->last_frame_n[n->slot] = bytes.n;
     for (size_t i = 0; i < c->n; i++)
-        if (c->nodes[i].slot != n->slot && (to == SLOT_ALL || to == c->nodes[i].slot))
+        if (c->nodes[i].slot != n->slot && (to == SLOT_ALL || to == c->nodes[i].slot)) {
             send(c, SYNC_EV_FRAME, n->slot, c->nodes[i].slot, 0, bytes);
+            c->wire[c->n_wire - 1].to_all = to == SLOT_ALL;
+        }
 }
 
 static void on_effect(struct cluster *c, struct node *n, const struct sync_effect *fx)
@@ -208,6 +210,8 @@ static bool passes(const struct cluster *c, const struct letter *l)
     if (!to->core || to->cut_from[l->from] || from->cut_from[l->to])
         return false;
     if (l->kind == SYNC_EV_REQUEST && to->answers_nobody)
+        return false;
+    if (l->to_all && to->no_stream[l->from])
         return false;
     return l->kind != SYNC_EV_FRAME || !to->deaf_to[l->from];
 }

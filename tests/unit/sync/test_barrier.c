@@ -113,6 +113,49 @@ Test(sync_barrier, a_barrier_times_out_and_names_the_laggard)
     cluster_free(c);
 }
 
+/* What goes to all stands still on its way to 3, as TCP does after a loss. */
+Test(sync_barrier, who_holds_up_an_answer_is_told_alone)
+{
+    struct cluster *c = cluster_new(3);
+    size_t to_2, to_3;
+
+    start_all(c);
+    settle(c);
+    at(c, 3)->no_stream[1] = at(c, 3)->no_stream[2] = true;
+    to_2 = at(c, 1)->n_to[2];
+    to_3 = at(c, 1)->n_to[3];
+    put(c, 1, 9, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 49);
+    cr_assert_eq(at(c, 1)->n_to[3], to_3);
+    cr_assert_null(record_of(at(c, 3), RECORD_IKE, 0xabc));
+    run(c, 16);
+    cr_assert_eq(at(c, 1)->n_to[3], to_3 + 1);
+    cr_assert_eq(at(c, 1)->n_to[2], to_2, "2 has acknowledged");
+    cr_assert_eq(stats_of(c, 1).reminders, 1u);
+    cr_assert_eq(stats_of(c, 3).pulls, 1u);
+    cr_assert_not_null(record_of(at(c, 3), RECORD_IKE, 0xabc));
+    cr_assert_not_null(barrier_of(at(c, 1), 9));
+    cr_assert(!barrier_of(at(c, 1), 9)->timed_out);
+    cluster_free(c);
+}
+
+Test(sync_barrier, reminders_keep_a_pace_and_end_with_the_answer)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    at(c, 3)->cut_from[1] = true;
+    put(c, 1, 9, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 260);
+    cr_assert_not_null(barrier_of(at(c, 1), 9));
+    cr_assert_geq(stats_of(c, 1).reminders, 4u);
+    cr_assert_leq(stats_of(c, 1).reminders, 5u);
+    run(c, 200);
+    cr_assert_leq(stats_of(c, 1).reminders, 5u);
+    cluster_free(c);
+}
+
 /* The ack counts only once our vector covers the head announced with it. */
 Test(sync_barrier, an_ack_waits_until_we_know_what_its_sender_knew)
 {
