@@ -362,6 +362,8 @@ void barrier_ack(const struct sync_core *core, struct peer *p); /* our vector or
 void barrier_ack_forget(struct peer *p);
 void barrier_step(struct sync_core *core);
 void barrier_tick(struct sync_core *core); /* who lags, and who does no more */
+/* It lags: no answer waits for it, though it lives. */
+bool barrier_passes(const struct sync_core *core, const struct peer *p);
 /* An answer has waited for this member so long that it should be told again, and alone. */
 bool barrier_reminds(const struct sync_core *core, const struct peer *p);
 void barrier_free(struct sync_core *core);

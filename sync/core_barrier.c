@@ -117,7 +117,7 @@ static bool may_be_passed(const struct sync_core *core, const struct peer *p)
            (p->says.state != MEMBER_READY || p->deaf);
 }
 
-static bool is_passed(const struct sync_core *core, const struct peer *p)
+bool barrier_passes(const struct sync_core *core, const struct peer *p)
 {
     return p->laggard && may_be_passed(core, p);
 }
@@ -163,14 +163,14 @@ bool barrier_reminds(const struct sync_core *core, const struct peer *p)
     const struct barrier *oldest = core->barriers;
 
     return core->n_barriers && since_us(core, oldest->started_us) >= ms_us(REMIND_MS) &&
-           p->acked < oldest->seq && peer_live(core, p) && !is_passed(core, p) &&
+           p->acked < oldest->seq && peer_live(core, p) && !barrier_passes(core, p) &&
            since_us(core, p->reminded_us) >= ms_us(REMIND_MS);
 }
 
 static bool is_short(const struct sync_core *core, const struct barrier *b)
 {
     for (size_t i = 0; i < core->n_peers; i++)
-        if (is_passed(core, &core->peers[i]) && core->peers[i].acked < b->seq)
+        if (barrier_passes(core, &core->peers[i]) && core->peers[i].acked < b->seq)
             return true;
     return false;
 }
@@ -314,7 +314,7 @@ void barrier_step(struct sync_core *core)
         return; /* after a stall someone else may speak for the SA: first hear it */
     for (size_t k = 0; k < core->n_peers; k++) {
         barrier_ack(core, &core->peers[k]);
-        if (peer_live(core, &core->peers[k]) && !is_passed(core, &core->peers[k]) &&
+        if (peer_live(core, &core->peers[k]) && !barrier_passes(core, &core->peers[k]) &&
             core->peers[k].acked < all_acked)
             all_acked = core->peers[k].acked;
     }

@@ -160,8 +160,9 @@ static bool is_beyond_vector(const struct sync_core *core, const struct entry *e
     return e->origin != core->self && e->held->r->seq > e->origin->seq;
 }
 
-/* A later record of the same SA than the one under whose position the derived tombstone stands. Our
- * vector will cover it: who has pulled the position already would be told so, and get neither. */
+/* Another record of the same SA than the one under whose position the derived tombstone stands, or
+ * a tombstone that was derived from that one. Our vector will cover it: who has pulled the position
+ * of ours already would be told so, and get neither. */
 static bool is_hidden_by(const struct entry *ours, const struct record *theirs)
 {
     return ours->held->r->derived &&
@@ -208,6 +209,8 @@ static void join_in(struct sync_core *core, struct record *theirs, bool own, boo
         record_free(theirs);
         return;
     case JOIN_SAME:
+        if (!own && is_hidden_by(e, theirs))
+            show(core, e);
         record_free(theirs);
         return;
     case JOIN_THEIRS:

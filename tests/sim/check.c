@@ -209,24 +209,25 @@ static bool takes_for_live(const struct member *m, const struct member *o)
     return o != m && o->core && sync_member_live(m->core, o->slot) && check_knows(m, o);
 }
 
-static bool is_laggard(const struct member *m, const struct member *o)
+static bool passes(const struct member *m, const struct member *o)
 {
-    return peers_find(m->core, o->slot)->laggard;
+    return barrier_passes(m->core, peers_find(m->core, o->slot));
 }
 
 static bool waits_for(const struct member *m, const struct member *o)
 {
-    return takes_for_live(m, o) && !is_laggard(m, o);
+    return takes_for_live(m, o) && !passes(m, o);
 }
 
-/* It has not stood still, and nobody has begun to reach it again, just now. */
+/* It has not stood still, and nobody has begun to reach it again, just now: not even for a moment
+ * between two cuts. */
 static bool hears_as_before(const struct sim *s, const struct member *o)
 {
     if (s->now.mono_us <= o->steady_us + READY_TOLD_MS * 1000ULL)
         return false;
     for (size_t i = 0; i < s->n; i++) {
         const struct link *l = &s->links[i][o->index];
-        if (!l->cut && s->now.mono_us <= l->steady_us + READY_TOLD_MS * 1000ULL)
+        if (l->mended_us && s->now.mono_us <= l->mended_us + READY_TOLD_MS * 1000ULL)
             return false;
     }
     return true;
@@ -243,9 +244,8 @@ static bool hears(const struct member *o, const struct member *m)
  * changes. */
 static void check_laggard(struct sim *s, const struct member *m, const struct member *o)
 {
-    if (takes_for_live(m, o) && is_laggard(m, o) && own_state(o->core) == MEMBER_READY &&
-        hears(o, m) && hears_as_before(s, o) &&
-        s->now.mono_us > o->unready_us + READY_TOLD_MS * 1000ULL)
+    if (takes_for_live(m, o) && passes(m, o) && own_state(o->core) == MEMBER_READY && hears(o, m) &&
+        hears_as_before(s, o) && s->now.mono_us > o->unready_us + READY_TOLD_MS * 1000ULL)
         sim_fail(s, "I1: member %d does not wait for member %d, which is ready", m->index,
                  o->index);
 }

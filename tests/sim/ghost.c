@@ -60,6 +60,7 @@ static void join_links(struct sim *s, const struct member *m, size_t ghost)
         s->links[i][ghost] = s->links[i][m->index];
         s->links[ghost][i].cut = s->links[i][ghost].cut = (int)i == m->index;
         s->links[ghost][i].steady_us = s->links[i][ghost].steady_us = s->now.mono_us;
+        s->links[ghost][i].mended_us = s->links[i][ghost].mended_us = s->now.mono_us;
     }
 }
 

@@ -114,7 +114,7 @@ void net_cut(struct sim *s, int from, int to, bool cut)
     struct link *l = &s->links[from][to];
 
     if (l->cut && !cut)
-        l->steady_us = s->now.mono_us;
+        l->steady_us = l->mended_us = s->now.mono_us;
     if (cut)
         l->steady_us = UINT64_MAX;
     l->cut = cut;

@@ -266,6 +266,7 @@ struct link { /* one direction */
     uint32_t lose, twice, late; /* permille of PUB frames */
     uint32_t delay_us, jitter_us;
     uint64_t steady_us; /* not cut since */
+    uint64_t mended_us; /* when its last cut ended; 0: never */
     uint64_t last_us;   /* arrival of the last one, where order is kept */
 };
 

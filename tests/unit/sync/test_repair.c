@@ -241,18 +241,14 @@ Test(sync_repair, what_follows_from_an_end_outlives_that_end)
     cluster_free(c);
 }
 
-/* 2 derives the end of a child that 4, who ended the lineage, did not know, and hears then of 1
- * that the child was confirmed. 3 has the child, not what came later, and asks 2 when the lineage's
- * end is expired: what 2 says that 3 has by then, 3 must have. */
-Test(sync_repair, a_derived_end_hides_nothing_from_who_asks)
+/* 1 makes a child that 2 and 3 get. 4, which does not know it, ends its lineage, and 2, cut off
+ * from 1, derives the child's end. 3 is down by then. */
+static struct cluster *child_ended_at_2(void)
 {
     struct cluster *c = cluster_new(4);
-    struct record *end = sample_ike(0xabc, 5);
-    struct record *child = sample_child(0x400100, 5), *confirmed;
+    struct record *end = sample_ike(0xabc, 5), *child = sample_child(0x400100, 5);
 
     child->child.confirmed = false;
-    confirmed = record_clone(child);
-    confirmed->child.confirmed = true;
     start_all(c);
     settle(c);
     for (uint16_t slot = 1; slot < 4; slot++)
@@ -270,17 +266,58 @@ Test(sync_repair, a_derived_end_hides_nothing_from_who_asks)
     run(c, 150);
     cr_assert_eq(sync_find_child(at(c, 2)->core, 0x400100)->child.state, SA_DELETED);
     cr_assert(sync_find_child(at(c, 2)->core, 0x400100)->derived);
-    put(c, 1, 0, confirmed, NULL, NULL);
-    at(c, 1)->cut_from[2] = false;
-    run(c, 100);
+    return c;
+}
+
+static struct record *confirmed_child(void)
+{
+    struct record *child = sample_child(0x400100, 5);
+
+    child->child.confirmed = true;
+    return child;
+}
+
+/* When the lineage's end is expired 3 comes back and asks 2: what 2 says that 3 has by then, it
+ * must have. Sooner than what is derived is published at any rate. */
+static void asks_2_when_the_end_is_forgotten(struct cluster *c)
+{
     kill_node(c, 1);
-    kill_node(c, 4);
     run(c, 200);
-    cr_assert_null(sync_find_ike(at(c, 2)->core, 0xabc)); /* its end is forgotten */
+    cr_assert_null(sync_find_ike(at(c, 2)->core, 0xabc));
     start(c, 3);
-    run(c, 300); /* sooner than what is derived is published at any rate */
+    run(c, 300);
     cr_assert_eq(member_of(c, 3, 2).lag_records, 0u);
     cr_assert_eq(sync_find_child(at(c, 3)->core, 0x400100)->child.state, SA_DELETED);
+}
+
+/* 2 hears of 1 that the child was confirmed. */
+Test(sync_repair, a_derived_end_hides_nothing_from_who_asks)
+{
+    struct cluster *c = child_ended_at_2();
+
+    put(c, 1, 0, confirmed_child(), NULL, NULL);
+    at(c, 1)->cut_from[2] = false;
+    run(c, 100);
+    kill_node(c, 4);
+    asks_2_when_the_end_is_forgotten(c);
+    cluster_free(c);
+}
+
+/* 1 confirms the child and then derives its end, too: under the number of that. */
+Test(sync_repair, one_derived_end_hides_no_other)
+{
+    struct cluster *c = child_ended_at_2();
+
+    put(c, 1, 0, confirmed_child(), NULL, NULL);
+    at(c, 4)->deaf_to[1] = true;
+    at(c, 4)->cut_from[1] = false;
+    run(c, 100);
+    cr_assert_eq(sync_find_child(at(c, 1)->core, 0x400100)->child.state, SA_DELETED);
+    cr_assert(sync_find_child(at(c, 1)->core, 0x400100)->derived);
+    kill_node(c, 4);
+    at(c, 1)->cut_from[2] = false;
+    run(c, 100);
+    asks_2_when_the_end_is_forgotten(c);
     cluster_free(c);
 }
 
