@@ -2,7 +2,7 @@
  * and 4500 on each anycast address, a TUN device for inner packets, all waited
  * for by one epoll. The kernel adds outer headers and fragments (its path MTU
  * discovery is off: outer packets carry no DF), checks and reassembles.
- * UDP_ENCAP is never set: the kernel would take the ESP (FINDINGS).
+ * UDP_ENCAP is never set: the kernel would take the ESP.
  *
  * Several lanes have all of these each, and share the traffic so that a flow stays with one:
  *

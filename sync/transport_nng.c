@@ -1,4 +1,4 @@
-/* The mesh over nng: the only file that knows nng.
+/* The mesh over nng, which only this file and transport_req.c know.
  *
  * Each member publishes on its port and answers requests on the next one. Each dials every
  * other: one SUB socket with a dialer per peer, and one REQ socket per peer, because nng
@@ -27,7 +27,7 @@
  * A REP context keeps its request until it is answered; one that nobody answers is taken back
  * after ANSWER_MS. nng_close may hang under traffic, so sockets are opened once and left to
  * the end of the process; transport close only cuts them off from the loop. Frames are sealed
- * before they come here: plain tcp:// it is (FINDINGS). */
+ * before they come here, so it is plain tcp://. */
 #include <nng/nng.h>
 #include <nng/protocol/pubsub0/pub.h>
 #include <nng/protocol/pubsub0/sub.h>
@@ -35,15 +35,13 @@
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/supplemental/util/platform.h>
 #include <poll.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/err.h"
 #include "proto/log.h"
-#include "sync/inbox.h"
-#include "sync/transport.h"
+#include "sync/transport_nng.h"
 
 enum {
     /* Messages per subscriber; the oldest is dropped. All subscribers' queues share the messages,
@@ -52,79 +50,10 @@ enum {
     SUB_QUEUE = 4096, /* of all members together: what comes while the loop is busy */
     RECONNECT_MIN_MS = 50,
     RECONNECT_MAX_MS = 500,
-    REQUEST_MS = 1000,
-    ANSWER_MS = 5000,
     SILENCE_MS = 2000,
     DIAL_MS = 1500,
     WATCH_EVERY_MS = 500,
-    CALLS_PER_PEER = 4, /* requests under way, */
-    NOTES_PER_PEER = 8, /* and frames for this one alone; more go by PUB */
-    TIMEOUTS_IN_A_ROW = 3,
-    ANSWERS = 32,         /* requests being answered */
-    LINKS_MAX = 2048,     /* members, and those that were and are no more */
     FRAMES_AT_ONCE = 256, /* published ones delivered in a turn of the loop */
-    URL_BYTES = 320,
-    TOPIC_BYTES = 2, /* the destination's slot, or SLOT_ALL; big-endian */
-};
-
-enum call_state { CALL_FREE, CALL_SENDING, CALL_RECEIVING };
-/* The first octet of what goes to REP. */
-enum { REQ_QUESTION = 1, REQ_NOTE = 2, REQ_OCTETS = 1 };
-#define NOTE_ID (UINT64_C(1) << 63) /* in the inbox, with the request's id */
-
-struct call { /* a request of ours, or a note: a frame that is answered by nothing at once */
-    struct peer_link *peer;
-    bool note;
-    nng_ctx ctx;
-    nng_aio *aio;
-    _Atomic int state;
-    uint64_t id;
-};
-
-enum answer_state { ANSWER_RECEIVING, ANSWER_WAITING, ANSWER_SENDING };
-struct answer { /* a request of theirs */
-    struct nng_transport *t;
-    nng_ctx ctx;
-    nng_aio *aio;
-    _Atomic int state;
-    _Atomic uint64_t since_ms; /* of ANSWER_WAITING */
-    _Atomic uint64_t generation;
-};
-
-struct line { /* a connection that we dial */
-    char url[URL_BYTES];
-    /* under the transport's lock */
-    nng_dialer dialer;
-    nng_pipe pipe;      /* id 0: none */
-    uint64_t dialed_ms; /* since when there is none */
-};
-
-struct peer_link {
-    struct nng_transport *t;
-    uint16_t slot;
-    _Atomic bool gone; /* no member any more: on_watch cuts it off */
-    bool cut;          /* on_watch's: it is done */
-    nng_socket req;
-    struct call calls[CALLS_PER_PEER + NOTES_PER_PEER]; /* notes come last */
-    struct line sub_line, req_line;
-    /* under the transport's lock */
-    uint64_t heard_ms;
-    unsigned timeouts; /* of requests, in a row */
-};
-
-struct nng_transport {
-    struct transport base; /* first: ops are called with it */
-    struct inbox inbox;
-    pthread_mutex_t lock;
-    nng_socket pub, sub, rep;
-    nng_aio *watch_aio;
-    uint64_t watched_ms; /* when on_watch ran last; its own */
-    uint64_t polled_ms;  /* under the lock: when the loop last took what came */
-    struct answer answers[ANSWERS];
-    /* Links are added, and never taken away: nng's threads may be at one. */
-    struct peer_link *peers[LINKS_MAX];
-    _Atomic size_t n_peers;
-    struct nng_transport *next_closed;
 };
 
 /* Closed transports stay: nng's threads may still be in their callbacks. */
@@ -154,7 +83,7 @@ static struct slice body_of(nng_msg *msg)
 }
 
 /* Octets of ours, and then the frame. */
-static nng_msg *msg_of(struct slice head, struct slice bytes)
+nng_msg *mesh_msg(struct slice head, struct slice bytes)
 {
     nng_msg *msg;
 
@@ -212,8 +141,7 @@ static void take_published(struct nng_transport *t, transport_deliver_fn *delive
     }
 }
 
-/* Under the lock. */
-static void line_down(struct line *line)
+void mesh_line_down(struct line *line)
 {
     line->pipe = (nng_pipe)NNG_PIPE_INITIALIZER;
     line->dialed_ms = nng_clock();
@@ -232,7 +160,7 @@ static void on_sub_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
             p->heard_ms = nng_clock();
         } else if (ev == NNG_PIPE_EV_REM_POST &&
                    nng_pipe_id(p->sub_line.pipe) == nng_pipe_id(pipe)) {
-            line_down(&p->sub_line);
+            mesh_line_down(&p->sub_line);
         }
     }
     pthread_mutex_unlock(&t->lock);
@@ -331,7 +259,7 @@ static void on_watch(void *arg)
         pthread_mutex_lock(&t->lock);
         if (nng_pipe_id(p->sub_line.pipe) > 0 && nng_clock() - p->heard_ms > SILENCE_MS) {
             silent = p->sub_line.pipe;
-            line_down(&p->sub_line);
+            mesh_line_down(&p->sub_line);
         }
         pthread_mutex_unlock(&t->lock);
         if (nng_pipe_id(silent) > 0) {
@@ -344,75 +272,7 @@ static void on_watch(void *arg)
     nng_sleep_aio(WATCH_EVERY_MS, t->watch_aio);
 }
 
-/* ---- our requests ---- */
-
-static void on_req_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
-{
-    struct peer_link *p = arg;
-
-    pthread_mutex_lock(&p->t->lock);
-    if (ev == NNG_PIPE_EV_ADD_POST)
-        p->req_line.pipe = pipe;
-    else if (nng_pipe_id(p->req_line.pipe) == nng_pipe_id(pipe))
-        line_down(&p->req_line);
-    pthread_mutex_unlock(&p->t->lock);
-}
-
-/* The call is free again before its end is told, so that an answer may be followed by a
- * request at once; nng_request waits for the callback to return. */
-static void call_failed(struct call *c, int rv)
-{
-    struct inbox *inbox = &c->peer->t->inbox;
-    uint64_t id = c->id;
-    nng_pipe stuck = NNG_PIPE_INITIALIZER;
-
-    pthread_mutex_lock(&c->peer->t->lock);
-    if (rv == NNG_ETIMEDOUT && ++c->peer->timeouts >= TIMEOUTS_IN_A_ROW) {
-        stuck = c->peer->req_line.pipe;
-        c->peer->timeouts = 0;
-    }
-    pthread_mutex_unlock(&c->peer->t->lock);
-    if (nng_pipe_id(stuck) > 0)
-        (void)nng_pipe_close(stuck);
-    atomic_store(&c->state, CALL_FREE);
-    if (!c->note)
-        inbox_push(inbox, TRANSPORT_REPLY, id, (struct slice){NULL, 0});
-}
-
-static void on_call(void *arg)
-{
-    struct call *c = arg;
-    struct inbox *inbox = &c->peer->t->inbox;
-    uint64_t id = c->id;
-    int rv = nng_aio_result(c->aio);
-    nng_msg *msg = nng_aio_get_msg(c->aio);
-
-    if (atomic_load(&c->state) == CALL_SENDING) {
-        if (rv != 0) {
-            if (msg)
-                nng_msg_free(msg);
-            nng_aio_set_msg(c->aio, NULL);
-            call_failed(c, rv);
-            return;
-        }
-        atomic_store(&c->state, CALL_RECEIVING);
-        nng_aio_set_timeout(c->aio, REQUEST_MS);
-        nng_ctx_recv(c->ctx, c->aio);
-        return;
-    }
-    if (rv != 0) {
-        call_failed(c, rv);
-        return;
-    }
-    pthread_mutex_lock(&c->peer->t->lock);
-    c->peer->timeouts = 0;
-    pthread_mutex_unlock(&c->peer->t->lock);
-    nng_aio_set_msg(c->aio, NULL);
-    atomic_store(&c->state, CALL_FREE);
-    if (!c->note)
-        inbox_push(inbox, TRANSPORT_REPLY, id, body_of(msg));
-    nng_msg_free(msg);
-}
+/* ---- what we send ---- */
 
 static struct peer_link *link_to(struct nng_transport *t, uint16_t slot)
 {
@@ -424,70 +284,18 @@ static struct peer_link *link_to(struct nng_transport *t, uint16_t slot)
     return p;
 }
 
-static struct call *free_call(struct peer_link *p, size_t first, size_t n)
-{
-    for (size_t i = first; i < first + n; i++)
-        if (atomic_load(&p->calls[i].state) == CALL_FREE)
-            return &p->calls[i];
-    return NULL;
-}
-
-static int send_call(struct call *c, uint8_t kind, uint64_t id, struct slice bytes)
-{
-    nng_msg *msg = msg_of((struct slice){&kind, REQ_OCTETS}, bytes);
-
-    if (!msg)
-        return ERR_NOMEM;
-    nng_aio_wait(c->aio); /* its last callback may be about to return */
-    c->id = id;
-    atomic_store(&c->state, CALL_SENDING);
-    nng_aio_set_msg(c->aio, msg);
-    nng_aio_set_timeout(c->aio, REQUEST_MS);
-    nng_ctx_send(c->ctx, c->aio);
-    return ERR_OK;
-}
-
-static int nng_request(struct transport *t, uint16_t slot, uint64_t id, struct slice bytes)
-{
-    struct peer_link *p = link_to(self_of(t), slot);
-    struct call *c;
-
-    if (bytes.n > TRANSPORT_FRAME_MAX)
-        return ERR_FULL;
-    if (!p)
-        return ERR_NOT_FOUND;
-    c = free_call(p, 0, CALLS_PER_PEER);
-    return c ? send_call(c, REQ_QUESTION, id, bytes) : ERR_BUSY;
-}
-
-/* False: there is no connection or no room; PUB reaches it, too. */
-static bool send_note(struct nng_transport *t, uint16_t slot, struct slice bytes)
-{
-    struct peer_link *p = link_to(t, slot);
-    struct call *c = p ? free_call(p, CALLS_PER_PEER, NOTES_PER_PEER) : NULL;
-    bool up = false;
-
-    if (!c)
-        return false;
-    pthread_mutex_lock(&t->lock);
-    up = nng_pipe_id(p->req_line.pipe) > 0;
-    pthread_mutex_unlock(&t->lock);
-    return up && send_call(c, REQ_NOTE, 0, bytes) == ERR_OK;
-}
-
-/* ---- what we publish ---- */
-
 static int nng_publish(struct transport *t, uint16_t to_slot, struct slice bytes)
 {
+    struct peer_link *p = to_slot == SLOT_ALL ? NULL : link_to(self_of(t), to_slot);
     uint8_t topic[TOPIC_BYTES];
     nng_msg *msg;
 
     if (bytes.n > TRANSPORT_FRAME_MAX)
         return ERR_FULL;
-    if (to_slot != SLOT_ALL && send_note(self_of(t), to_slot, bytes))
+    if (p && req_note(p, bytes))
         return ERR_OK;
     topic_of(to_slot, topic);
-    msg = msg_of((struct slice){topic, sizeof topic}, bytes);
+    msg = mesh_msg((struct slice){topic, sizeof topic}, bytes);
     if (!msg)
         return ERR_NOMEM;
     if (nng_sendmsg(self_of(t)->pub, msg, NNG_FLAG_NONBLOCK) != 0) {
@@ -497,133 +305,18 @@ static int nng_publish(struct transport *t, uint16_t to_slot, struct slice bytes
     return ERR_OK;
 }
 
-/* ---- their requests ---- */
-
-static void answer_receive(struct answer *a)
+static int nng_request(struct transport *t, uint16_t slot, uint64_t id, struct slice bytes)
 {
-    atomic_store(&a->state, ANSWER_RECEIVING);
-    nng_aio_set_timeout(a->aio, NNG_DURATION_INFINITE);
-    nng_ctx_recv(a->ctx, a->aio); /* also drops a request that was not answered */
-}
+    struct peer_link *p = link_to(self_of(t), slot);
 
-static void answer_send(struct answer *a, nng_msg *msg)
-{
-    atomic_store(&a->state, ANSWER_SENDING);
-    nng_aio_set_msg(a->aio, msg);
-    nng_aio_set_timeout(a->aio, REQUEST_MS);
-    nng_ctx_send(a->ctx, a->aio);
-}
-
-/* Takes the first octet off; 0 when there is none. */
-static uint8_t req_kind(nng_msg *msg)
-{
-    uint8_t kind;
-
-    if (nng_msg_len(msg) < REQ_OCTETS)
-        return 0;
-    kind = *(const uint8_t *)nng_msg_body(msg);
-    (void)nng_msg_trim(msg, REQ_OCTETS);
-    return kind;
-}
-
-static void on_answer(void *arg)
-{
-    struct answer *a = arg;
-    int rv = nng_aio_result(a->aio);
-    nng_msg *msg = nng_aio_get_msg(a->aio);
-    uint8_t kind;
-    uint64_t id;
-
-    if (rv == NNG_ECLOSED || rv == NNG_ECANCELED)
-        return;
-    if (atomic_load(&a->state) == ANSWER_SENDING) {
-        if (rv != 0 && msg)
-            nng_msg_free(msg);
-        nng_aio_set_msg(a->aio, NULL);
-        answer_receive(a);
-        return;
-    }
-    if (rv != 0) {
-        answer_receive(a);
-        return;
-    }
-    nng_aio_set_msg(a->aio, NULL);
-    kind = req_kind(msg);
-    if (kind != REQ_QUESTION && kind != REQ_NOTE) {
-        nng_msg_free(msg);
-        answer_receive(a);
-        return;
-    }
-    atomic_store(&a->since_ms, nng_clock());
-    atomic_store(&a->state, ANSWER_WAITING);
-    id = atomic_load(&a->generation) * ANSWERS + (uint64_t)(a - a->t->answers);
-    if (kind == REQ_QUESTION)
-        inbox_push(&a->t->inbox, TRANSPORT_REQUEST, id, body_of(msg));
-    else
-        inbox_push(&a->t->inbox, TRANSPORT_FRAME, NOTE_ID + id, body_of(msg));
-    nng_msg_free(msg);
-}
-
-/* The request's context, if it still waits for its answer. */
-static struct answer *answer_of(struct nng_transport *t, uint64_t id)
-{
-    struct answer *a = &t->answers[id % ANSWERS];
-
-    if (atomic_load(&a->state) != ANSWER_WAITING || atomic_load(&a->generation) != id / ANSWERS)
-        return NULL; /* taken back meanwhile */
-    nng_aio_wait(a->aio);
-    atomic_fetch_add(&a->generation, 1);
-    return a;
+    if (bytes.n > TRANSPORT_FRAME_MAX)
+        return ERR_FULL;
+    return p ? req_ask(p, id, bytes) : ERR_NOT_FOUND;
 }
 
 static int nng_reply(struct transport *t, uint64_t id, struct slice bytes)
 {
-    struct answer *a;
-    nng_msg *msg = NULL;
-
-    if (bytes.n > TRANSPORT_FRAME_MAX)
-        return ERR_FULL;
-    a = answer_of(self_of(t), id);
-    if (!a)
-        return ERR_NOT_FOUND;
-    if (bytes.n)
-        msg = msg_of((struct slice){NULL, 0}, bytes);
-    if (msg)
-        answer_send(a, msg);
-    else
-        answer_receive(a);
-    return bytes.n && !msg ? ERR_NOMEM : ERR_OK;
-}
-
-/* Its answer is empty, and leaves only now that the loop has taken it: whoever floods us with notes
- * gets no more of them into the inbox than there are contexts. */
-static void answer_note(struct nng_transport *t, uint64_t id)
-{
-    struct answer *a = answer_of(t, id);
-    nng_msg *msg;
-
-    if (!a)
-        return;
-    if (nng_msg_alloc(&msg, 0) == 0)
-        answer_send(a, msg);
-    else
-        answer_receive(a);
-}
-
-struct delivery {
-    struct nng_transport *t;
-    transport_deliver_fn *deliver;
-    void *ctx;
-};
-
-static void deliver_one(void *ctx, enum transport_kind kind, uint64_t id, struct slice bytes)
-{
-    const struct delivery *d = ctx;
-    bool note = kind == TRANSPORT_FRAME;
-
-    d->deliver(d->ctx, kind, note ? 0 : id, bytes);
-    if (note)
-        answer_note(d->t, id - NOTE_ID);
+    return rep_answer(self_of(t), id, bytes);
 }
 
 static void nng_poll(struct transport *t, transport_deliver_fn *deliver, void *ctx)
@@ -631,13 +324,7 @@ static void nng_poll(struct transport *t, transport_deliver_fn *deliver, void *c
     struct nng_transport *self = self_of(t);
 
     take_published(self, deliver, ctx);
-    inbox_drain(&self->inbox, deliver_one, &(struct delivery){self, deliver, ctx});
-    for (size_t i = 0; i < ANSWERS; i++) {
-        struct answer *a = &self->answers[i];
-        if (atomic_load(&a->state) == ANSWER_WAITING &&
-            nng_clock() - atomic_load(&a->since_ms) > ANSWER_MS)
-            (void)nng_reply(t, atomic_load(&a->generation) * ANSWERS + i, (struct slice){NULL, 0});
-    }
+    req_poll(self, deliver, ctx);
 }
 
 static void nng_cut_off(struct transport *t)
@@ -676,16 +363,9 @@ static int open_listeners(struct nng_transport *t, const struct transport_peer *
         (rv = nng_listen(t->pub, url, NULL, 0)) != 0)
         return told("cannot publish on", url, rv);
     url_of(self, (uint16_t)(self->port + 1), url);
-    if ((rv = nng_rep0_open(&t->rep)) != 0 || (rv = limit_size(t->rep)) != 0)
+    if ((rv = nng_rep0_open(&t->rep)) != 0 || (rv = limit_size(t->rep)) != 0 ||
+        (rv = rep_open(t)) != 0)
         return told("cannot answer on", url, rv);
-    for (size_t i = 0; i < ANSWERS; i++) {
-        struct answer *a = &t->answers[i];
-        a->t = t;
-        if ((rv = nng_ctx_open(&a->ctx, t->rep)) != 0 ||
-            (rv = nng_aio_alloc(&a->aio, on_answer, a)) != 0)
-            return told("cannot answer on", url, rv);
-        answer_receive(a);
-    }
     if ((rv = nng_listen(t->rep, url, NULL, 0)) != 0)
         return told("cannot answer on", url, rv);
     return ERR_OK;
@@ -718,18 +398,8 @@ static int open_peer(struct nng_transport *t, const struct transport_peer *peer,
     url_of(peer, peer->port, p->sub_line.url);
     url_of(peer, (uint16_t)(peer->port + 1), p->req_line.url);
     if ((rv = nng_req0_open(&p->req)) != 0 || (rv = limit_size(p->req)) != 0 ||
-        (rv = set_reconnect(p->req)) != 0 ||
-        (rv = nng_pipe_notify(p->req, NNG_PIPE_EV_ADD_POST, on_req_pipe, p)) != 0 ||
-        (rv = nng_pipe_notify(p->req, NNG_PIPE_EV_REM_POST, on_req_pipe, p)) != 0)
+        (rv = set_reconnect(p->req)) != 0 || (rv = req_open(p)) != 0)
         return told("cannot dial", p->req_line.url, rv);
-    for (size_t i = 0; i < CALLS_PER_PEER + NOTES_PER_PEER; i++) {
-        struct call *c = &p->calls[i];
-        c->peer = p;
-        c->note = i >= CALLS_PER_PEER;
-        if ((rv = nng_ctx_open(&c->ctx, p->req)) != 0 ||
-            (rv = nng_aio_alloc(&c->aio, on_call, c)) != 0)
-            return told("cannot dial", p->req_line.url, rv);
-    }
     if ((rv = dial(t, p->req, &p->req_line)) != 0)
         return told("cannot dial", p->req_line.url, rv);
     if ((rv = dial(t, t->sub, &p->sub_line)) != 0)

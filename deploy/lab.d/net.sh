@@ -33,7 +33,8 @@ net_routers_up() {
             net.ipv4.conf.default.rp_filter=0 net.ipv4.conf.all.send_redirects=0 \
             net.ipv4.conf.default.send_redirects=0
     done
-    # Addresses, protocol and ports; see FINDINGS on policy 1 and socket hashes.
+    # Addresses, protocol and ports (0x37), by policy 3: policy 1 would take the hash of the
+    # sending socket, which crosses namespaces and is random for each.
     ns_sysctl rtr net.ipv4.fib_multipath_hash_policy=3 net.ipv4.fib_multipath_hash_fields=0x37
     ns_sysctl irtr net.ipv4.fib_multipath_hash_policy=0
 

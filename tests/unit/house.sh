@@ -43,7 +43,7 @@ deny dataplane '(ike|sync|node)/'           'dataplane includes proto only:'
 
 only 'openssl/'   proto/
 only 'protobuf-c' proto/
-only 'nng/'       sync/transport_nng.c
+only 'nng/'       sync/transport_nng.c sync/transport_nng.h sync/transport_req.c
 only 'sqlite3'    sync/store_db.c sync/store_vfs.c
 only 'urcu'       dataplane/
 only 'uv\.h'      node/
