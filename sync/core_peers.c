@@ -639,8 +639,6 @@ void peers_reply(struct sync_core *core, struct slice bytes, uint64_t request)
 
 /* ---- what we say ---- */
 
-/* All who are believed, then candidates: those of one large start beyond the room wait until
- * some of the others are believed. */
 static uint32_t age_ms_of(const struct sync_core *core, uint64_t heard_us)
 {
     uint64_t age_ms = since_us(core, heard_us) / 1000;
