@@ -22,6 +22,7 @@ enum {
     ANNOUNCE_BARRIER_MS = 20, /* at the latest while a barrier waits: a lost Update shows sooner */
     REMIND_MS = 50, /* an answer waits for one member: it gets an Announce of its own so often */
     HEARSAY_GRACE_MS = 30,   /* a third member's vector may be ahead of what is under way to us */
+    DEAF_GRACE_MS = 300,     /* who does not hear us may not hear our question: others first */
     PULL_TIMEOUT_MS = 1000,  /* of a page, at least; the transport reports most failures sooner */
     PULL_RETRY_MS = 50,      /* after a failed pull */
     PULL_BACKLOG = 32,       /* batches under way to the disk: pages wait beyond that */

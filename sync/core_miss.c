@@ -48,11 +48,11 @@ void miss_take(struct sync_core *core, uint32_t spi_in)
     core->misses[core->n_misses++] = (struct miss){spi_in, maker, core->now.mono_us};
 }
 
-/* Heard by ourselves, and it has not failed us since that packet came. */
+/* Heard by ourselves and hears us, and it has not failed us since that packet came. */
 static bool in_reach(const struct sync_core *core, const struct peer *p, const struct miss *m)
 {
     return peer_live(core, p) && since_us(core, p->heard_us) <= ms_us(core->config.dead_ms) &&
-           p->pull_failed_us < m->since_us;
+           !p->deaf && p->pull_failed_us < m->since_us;
 }
 
 static bool may_ask_now(const struct sync_core *core, const struct peer *p)

@@ -40,15 +40,28 @@ void pull_look_all(struct sync_core *core)
         pull_look(core, &core->peers[i]);
 }
 
-/* Is it worth asking p now? What only a third member has may be on its way to us. */
+/* Is it worth asking p now? What only a third member has may be on its way to us. Where a link is
+ * broken one way some of what p says may still come, and a question to it would hold up all others
+ * for as long as a pull may take. (But it may be its subscription alone that is broken.) */
 static bool worth_asking(const struct sync_core *core, const struct peer *p)
 {
     if (!p->announced || !peer_live(core, p) || p->lack.entries == 0)
         return false;
     if (since_us(core, p->heard_us) > ms_us(core->config.dead_ms))
         return false; /* others hear it, we do not */
+    if (p->deaf && since_us(core, p->lack.since_us) < ms_us(DEAF_GRACE_MS))
+        return false;
     return p->lack.direct || !core->synced ||
            since_us(core, p->lack.since_us) >= ms_us(HEARSAY_GRACE_MS);
+}
+
+static bool is_better(const struct peer *p, const struct peer *than)
+{
+    if (p->deaf != than->deaf)
+        return than->deaf;
+    if (p->pull_failed_us != than->pull_failed_us)
+        return p->pull_failed_us < than->pull_failed_us;
+    return p->lack.entries > than->lack.entries;
 }
 
 static struct peer *best_source(struct sync_core *core)
@@ -59,8 +72,7 @@ static struct peer *best_source(struct sync_core *core)
         struct peer *p = &core->peers[i];
         if (!worth_asking(core, p))
             continue;
-        if (!best || p->pull_failed_us < best->pull_failed_us ||
-            (p->pull_failed_us == best->pull_failed_us && p->lack.entries > best->lack.entries))
+        if (!best || is_better(p, best))
             best = p;
     }
     return best;

@@ -207,7 +207,7 @@ static bool passes(const struct cluster *c, const struct letter *l)
 {
     const struct node *to = &c->nodes[l->to - 1], *from = &c->nodes[l->from - 1];
 
-    if (!to->core || to->cut_from[l->from] || from->cut_from[l->to])
+    if (!to->core || to->cut_from[l->from] || from->cut_from[l->to] || to->unreached_by[l->from])
         return false;
     if (l->kind == SYNC_EV_REQUEST && to->answers_nobody)
         return false;
@@ -225,7 +225,7 @@ static void deliver(struct cluster *c, struct letter *l)
         asked[k].asker = l->from;
         asked[k].id = l->request;
         ev.request = (uint64_t)l->from << 48 | k;
-        if (!passes(c, l)) /* the transport reports a failure */
+        if (!passes(c, l) && !at(c, l->to)->unreached_by[l->from]) /* the transport tells */
             send(c, SYNC_EV_REPLY, l->to, l->from, ev.request, (struct slice){NULL, 0});
     }
     if (l->kind == SYNC_EV_REPLY)

@@ -33,12 +33,13 @@ struct node {
     struct memory_disk *disk;
     struct store *store;
     bool disk_held, disk_broken, disk_told_broken;
-    bool paused;                   /* stands still; its mail waits */
-    bool deaf_to[NODES_MAX + 1];   /* by slot: PUB frames from it are lost */
-    bool no_stream[NODES_MAX + 1]; /* by slot: of these, what it sends to all alone */
-    bool cut_from[NODES_MAX + 1];  /* by slot: nothing at all passes, either way */
-    bool answers_nobody;           /* requests to it fail */
-    int64_t skew_ms;               /* of its wall clock */
+    bool paused;                      /* stands still; its mail waits */
+    bool deaf_to[NODES_MAX + 1];      /* by slot: PUB frames from it are lost */
+    bool no_stream[NODES_MAX + 1];    /* by slot: of these, what it sends to all alone */
+    bool cut_from[NODES_MAX + 1];     /* by slot: nothing at all passes, either way */
+    bool unreached_by[NODES_MAX + 1]; /* by slot: nothing of it arrives, and it is not told */
+    bool answers_nobody;              /* requests to it fail */
+    int64_t skew_ms;                  /* of its wall clock */
     struct seen_barrier barriers[SEEN_MAX];
     size_t n_barriers;
     struct seen_record records[SEEN_MAX];

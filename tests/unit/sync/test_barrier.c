@@ -156,6 +156,24 @@ Test(sync_barrier, reminders_keep_a_pace_and_end_with_the_answer)
     cluster_free(c);
 }
 
+/* 1 is deaf to 3, and what goes to all stands still, too; but what it says to 3 alone arrives. To
+ * ask it would be in vain; 2 has the records as well. */
+Test(sync_barrier, who_is_told_alone_asks_nobody_that_is_deaf_to_it)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    at(c, 1)->unreached_by[3] = true;
+    at(c, 3)->no_stream[1] = true;
+    run(c, 1000);
+    put(c, 1, 9, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 150);
+    cr_assert_geq(stats_of(c, 1).reminders, 1u);
+    cr_assert_not_null(record_of(at(c, 3), RECORD_IKE, 0xabc));
+    cluster_free(c);
+}
+
 /* The ack counts only once our vector covers the head announced with it. */
 Test(sync_barrier, an_ack_waits_until_we_know_what_its_sender_knew)
 {

@@ -321,6 +321,26 @@ Test(sync_repair, one_derived_end_hides_no_other)
     cluster_free(c);
 }
 
+/* 1's subscription to 2 is broken: no reason to ask it never, where it alone has what 2 lacks. */
+Test(sync_repair, who_does_not_hear_us_is_asked_when_nobody_else_can_be)
+{
+    struct cluster *c = cluster_new(2);
+
+    start_all(c);
+    settle(c);
+    at(c, 1)->deaf_to[2] = true;
+    run(c, 1000);
+    at(c, 2)->deaf_to[1] = true;
+    put(c, 1, 0, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 5);
+    at(c, 2)->deaf_to[1] = false;
+    run(c, 250);
+    cr_assert_eq(stats_of(c, 2).pulls, 0u);
+    run(c, 250);
+    cr_assert_not_null(sync_find_ike(at(c, 2)->core, 0xabc));
+    cluster_free(c);
+}
+
 /* 2 alone has B, and not what 1 numbered before it; then 1 dies. 3 gets B all the same, and A when
  * 1 returns: from its journal. */
 Test(sync_repair, what_a_dead_member_told_one_alone_reaches_all)
