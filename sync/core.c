@@ -70,6 +70,7 @@ struct sync_core *sync_new(const struct sync_config *config, const struct rng *r
     if (!core)
         return NULL;
     core->ack_to = FRAME_TO_ALL;
+    core->haste_ms = PULL_HASTE_MS;
     core->config = *config;
     for (size_t i = 0; i < CLUSTER_KEYS_MAX; i++)
         secret_wipe(&core->config.keys[i].key); /* the box holds them */

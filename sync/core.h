@@ -21,9 +21,11 @@ enum {
     ANNOUNCE_EVERY_MS = 100,  /* at the latest */
     ANNOUNCE_BARRIER_MS = 20, /* at the latest while a barrier waits: a lost Update shows sooner */
     REMIND_MS = 50, /* an answer waits for one member: it gets an Announce of its own so often */
-    HEARSAY_GRACE_MS = 30,   /* a third member's vector may be ahead of what is under way to us */
-    DEAF_GRACE_MS = 300,     /* who does not hear us may not hear our question: others first */
-    PULL_TIMEOUT_MS = 1000,  /* of a page, at least; the transport reports most failures sooner */
+    HEARSAY_GRACE_MS = 30,  /* a third member's vector may be ahead of what is under way to us */
+    DEAF_GRACE_MS = 300,    /* who does not hear us may not hear our question: others first */
+    PULL_TIMEOUT_MS = 1000, /* of a page, at least; the transport reports most failures sooner */
+    PULL_HASTE_MS = 100, /* of a short one, where another could be asked; doubled after each such */
+    PULL_HASTE_RECORDS = 64, /* short: so many are lacking */
     PULL_RETRY_MS = 50,      /* after a failed pull */
     PULL_BACKLOG = 32,       /* batches under way to the disk: pages wait beyond that */
     PULL_IDLE_MS = 500,      /* after one that brought nothing */
@@ -72,8 +74,9 @@ struct retired {
 
 /* What its last Announce leaves us to fetch. */
 struct lack {
-    size_t entries; /* log positions that it has and we do not */
-    bool direct;    /* its own log is among them: lost, not under way */
+    size_t entries;   /* log positions that it has and we do not */
+    uint64_t records; /* at most: by their numbers */
+    bool direct;      /* its own log is among them: lost, not under way */
     uint64_t since_us;
 };
 
@@ -241,6 +244,7 @@ struct sync_core {
     bool fences_moved; /* since they were last looked through */
     struct pull pull;
     uint64_t pull_retry_us, next_request;
+    uint32_t haste_ms;              /* PULL_HASTE_MS, or more after those that were in vain */
     struct miss misses[MISSES_MAX]; /* oldest first (core_miss.c) */
     size_t n_misses;
     struct snapshot snapshots[SNAPSHOTS_MAX];

@@ -23,13 +23,18 @@ void pull_look(struct sync_core *core, struct peer *p)
         (p->says.head > log_applied(core, &p->incarnation) || (log && log->n_ahead))) {
         p->lack.direct = true;
         p->lack.entries++;
+        if (p->says.head > log_applied(core, &p->incarnation))
+            p->lack.records += p->says.head - log_applied(core, &p->incarnation);
     }
     for (size_t i = 0; i < p->says.n_applied; i++) {
         const struct log_position *at = &p->says.applied[i];
         if (id128_equal(&at->origin, &core->incarnation) ||
             id128_equal(&at->origin, &p->incarnation))
             continue;
-        p->lack.entries += at->seq > log_applied(core, &at->origin);
+        if (at->seq > log_applied(core, &at->origin)) {
+            p->lack.entries++;
+            p->lack.records += at->seq - log_applied(core, &at->origin);
+        }
     }
     p->lack.since_us = old.entries ? old.since_us : core->now.mono_us;
 }
@@ -150,6 +155,21 @@ static void begin(struct sync_core *core)
     ask(core);
 }
 
+/* A question that was lost holds up all others. But who is busy must be given the time to answer
+ * what is long to tell, and not be asked the more the busier all are. */
+static bool asks_another(const struct sync_core *core)
+{
+    const struct peer *from = core->pull.from;
+
+    if (core->pull.snapshot || !core->synced || from->lack.records > PULL_HASTE_RECORDS ||
+        since_us(core, core->pull.sent_us) <= ms_us(core->haste_ms))
+        return false;
+    for (size_t i = 0; i < core->n_peers; i++)
+        if (&core->peers[i] != from && worth_asking(core, &core->peers[i]))
+            return true;
+    return false;
+}
+
 /* No answer, or nobody left to give one. */
 static bool pull_is_lost(const struct sync_core *core)
 {
@@ -173,6 +193,12 @@ void pull_step(struct sync_core *core)
     }
     if (core->pull.active && pull_is_lost(core))
         pull_fail(core);
+    if (core->pull.active && !core->pull.miss && asks_another(core)) {
+        core->haste_ms =
+            core->haste_ms * 2 < PULL_TIMEOUT_MS ? core->haste_ms * 2 : PULL_TIMEOUT_MS;
+        pull_fail(core);
+        core->pull_retry_us = 0;
+    }
     if (core->recovered && !core->pull.active)
         begin(core);
 }
@@ -184,6 +210,7 @@ void pull_page(struct sync_core *core, struct codec_pull_reply *page)
         return;
     }
     core->stats.pages++;
+    core->haste_ms = PULL_HASTE_MS;
     core->pull.progress |= page->n_records > 0;
     for (size_t i = 0; i < page->n_records; i++) {
         log_merge(core, page->records[i]);

@@ -341,6 +341,45 @@ Test(sync_repair, who_does_not_hear_us_is_asked_when_nobody_else_can_be)
     cluster_free(c);
 }
 
+/* What 3 asks of 1 does not arrive. */
+static struct cluster *one_question_is_lost(bool has_2)
+{
+    struct cluster *c = cluster_new(3);
+
+    start_all(c);
+    settle(c);
+    at(c, 3)->deaf_to[1] = true;
+    at(c, 2)->deaf_to[1] = !has_2;
+    put(c, 1, 0, sample_ike(0xabc, 5), NULL, NULL);
+    run(c, 3);
+    at(c, 3)->deaf_to[1] = false;
+    at(c, 1)->unreached_by[3] = true;
+    while (stats_of(c, 3).pulls == 0)
+        run(c, 1);
+    return c;
+}
+
+Test(sync_repair, another_is_asked_soon_when_one_does_not_answer)
+{
+    struct cluster *c = one_question_is_lost(true);
+
+    run(c, 90);
+    cr_assert_eq(stats_of(c, 3).pulls, 1u);
+    run(c, 30);
+    cr_assert_eq(stats_of(c, 3).pulls, 2u);
+    cr_assert_not_null(sync_find_ike(at(c, 3)->core, 0xabc));
+    cluster_free(c);
+}
+
+Test(sync_repair, who_alone_has_it_gets_time_to_answer)
+{
+    struct cluster *c = one_question_is_lost(false);
+
+    run(c, 400);
+    cr_assert_eq(stats_of(c, 3).pulls, 1u);
+    cluster_free(c);
+}
+
 /* 2 alone has B, and not what 1 numbered before it; then 1 dies. 3 gets B all the same, and A when
  * 1 returns: from its journal. */
 Test(sync_repair, what_a_dead_member_told_one_alone_reaches_all)
