@@ -219,6 +219,28 @@ Test(sync_miss, a_flood_asks_no_more_often)
     cluster_free(c);
 }
 
+/* 1 is heard, since it tells 3 alone what its answer waits for, and hears nothing of 3. */
+Test(sync_miss, a_maker_that_does_not_hear_us_is_not_asked)
+{
+    struct cluster *c = cluster_new(3);
+    unsigned ms = 0;
+
+    start_all(c);
+    settle(c);
+    at(c, 1)->unreached_by[3] = true;
+    at(c, 3)->no_stream[1] = true;
+    run(c, 1000);
+    put(c, 1, 9, sample_ike(0xabc, 5), sample_child(SPI, 5), NULL);
+    run(c, REMIND_MS + 2);
+    cr_assert_eq(stats_of(c, 1).reminders, 1u);
+    misses(c, 3, SPI);
+    for (; !has(c, 3, SPI) && ms < 1000; ms++)
+        run(c, 1);
+    cr_assert_lt(ms, (unsigned)MISS_PULL_TIMEOUT_MS - 20, "%u ms", ms);
+    cr_assert_eq(stats_of(c, 3).miss_pulls, 1u);
+    cluster_free(c);
+}
+
 /* So misses of many do not take the places of those who page through much. */
 Test(sync_miss, an_answer_of_one_page_keeps_no_snapshot)
 {
