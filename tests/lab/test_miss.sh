@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # A packet comes to a node that has not heard of its SA yet.
 #
-#   1. n3 hears nothing of what the others publish, so the barrier times out; the tunnel's first
-#      packets go to n3: they wait there while n3 asks n1, and none is lost
+#   1. n3 hears nothing of what the others publish or send to it, so the barrier times out; the
+#      tunnel's first packets go to n3: they wait there while n3 asks n1, and none is lost
 #   2. the same under a rekey, the packets sprayed over all nodes
 #   3. SPIs that nobody made, once and in a flood: bounded questions, and the traffic goes on
-#   4. the SAs of a dead node are not waited for
+#   4. what n1 publishes does not reach n3, but what it sends to n3 alone does: n3 has the SA before
+#      the answer leaves, and no barrier times out
+#   5. the SAs of a dead node are not waited for
 #
 # Members count as dead only after DEAD_MS here, so that n3 knows them as live while it is deaf.
 # shellcheck source=tests/lab/common.sh
@@ -13,18 +15,21 @@
 
 DEAD_MS=4000
 PUB_PORT=7800
+REP_PORT=7801
 PULLS_PER_SECOND=50 # of one member: MISS_PULL_EVERY_MS
 
-deaf() { # n3 gets nothing of what n1 and n2 publish; it can ask them
+lost_at_n3() { # RULE...: of the mesh's packets
     in_ns n3 nft -f - <<NFT
 table ip deaf {
     chain input {
         type filter hook input priority 0; policy accept;
-        iifname mesh0 tcp sport $PUB_PORT drop
+        $(printf 'iifname mesh0 %s drop\n' "$@")
     }
 }
 NFT
 }
+no_stream() { lost_at_n3 "tcp sport $PUB_PORT"; } # nothing of what n1 and n2 publish
+deaf() { lost_at_n3 "tcp sport $PUB_PORT" "tcp dport $REP_PORT"; } # nor notes; it can ask them
 hears() { in_ns n3 nft delete table ip deaf; }
 
 hears_all() { [ "$(node_metric 3 anysa_members_live)" -eq 3 ] && [ "$(node_get 3 /v1/cluster | jq -r .converged)" = true ]; }
@@ -35,6 +40,8 @@ released() { node_metric 3 anysa_held_released_total; }
 asked()    { node_metric 3 anysa_miss_pulls_total; }
 no_sa()    { node_metric 3 'anysa_drops_total{reason="no_sa"}'; }
 timeouts() { node_metric 1 anysa_barrier_timeouts_total; }
+spis()     { node_list "$1" /v1/child-sas | jq -r .spi_in | sort | paste -sd ' '; }
+reminders() { node_metric 1 anysa_barrier_reminders_total; }
 
 test_equals() { local want=$1; shift; [ "$("$@")" = "$want" ]; } # EXPECTED COMMAND...
 invent() { in_ns c1 "$PYTHON" "$TESTS_LAB/hold_esp.py" invent "$ANYCAST" "$@"; }
@@ -110,6 +117,17 @@ eventually "$what: all of it dropped" 2 test_equals "$((no_sa0 + 6000))" no_sa
 took_ms=$((($(date +%s%N) - began) / 1000000))
 between "$what: questions" 10 $((took_ms * PULLS_PER_SECOND / 1000 + 2)) $(($(asked) - asked0))
 say "$what: 6000 invented in $took_ms ms: held $(($(held) - held0)), asked $(($(asked) - asked0)) times"
+
+what="a stream that stands still"
+timeouts0=$(timeouts) reminders0=$(reminders)
+no_stream
+check "$what: the router rekeys" router_rekeys 1 child
+between "$what: reminders" 1 10 $(($(reminders) - reminders0))
+equal "$what: time-outs" "$timeouts0" "$(timeouts)"
+equal "$what: n3 has the SAs that n1 has" "$(spis 1)" "$(spis 3)"
+hears
+silence_over "$what"
+say "$what: $(($(reminders) - reminders0)) reminders"
 
 what="a dead node"
 held0=$(held)
