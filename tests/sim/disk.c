@@ -62,6 +62,8 @@ static void write_busy(struct sim *s, struct member *m)
 {
     struct disk *d = &m->disk;
 
+    if (d->n_busy == 0)
+        return; /* there may be no queue at all yet */
     for (size_t i = 0; i < d->n_busy; i++) {
         write_batch(s, m, d->queue[i]);
         sync_batch_free(d->queue[i]);
