@@ -10,31 +10,38 @@
 
 /* ---- what is missing ---- */
 
+/* How many records of a log, up to seq, are not here. */
+static uint64_t lacking(const struct sync_core *core, const struct id128 *origin, uint64_t seq)
+{
+    uint64_t applied = log_applied(core, origin);
+
+    return seq > applied ? seq - applied : 0;
+}
+
 void pull_look(struct sync_core *core, struct peer *p)
 {
     struct lack old = p->lack;
     const struct origin *log;
+    uint64_t n;
 
     p->lack = (struct lack){0};
     if (!p->announced)
         return;
     log = table_origin_find(core->table, &p->incarnation);
-    if (!MUTANT(GAP) &&
-        (p->says.head > log_applied(core, &p->incarnation) || (log && log->n_ahead))) {
+    n = lacking(core, &p->incarnation, p->says.head);
+    if (!MUTANT(GAP) && (n || (log && log->n_ahead))) {
         p->lack.direct = true;
         p->lack.entries++;
-        if (p->says.head > log_applied(core, &p->incarnation))
-            p->lack.records += p->says.head - log_applied(core, &p->incarnation);
+        p->lack.records += n;
     }
     for (size_t i = 0; i < p->says.n_applied; i++) {
         const struct log_position *at = &p->says.applied[i];
         if (id128_equal(&at->origin, &core->incarnation) ||
             id128_equal(&at->origin, &p->incarnation))
             continue;
-        if (at->seq > log_applied(core, &at->origin)) {
-            p->lack.entries++;
-            p->lack.records += at->seq - log_applied(core, &at->origin);
-        }
+        n = lacking(core, &at->origin, at->seq);
+        p->lack.entries += n > 0;
+        p->lack.records += n;
     }
     p->lack.since_us = old.entries ? old.since_us : core->now.mono_us;
 }

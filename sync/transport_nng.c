@@ -77,7 +77,7 @@ static void url_of(const struct transport_peer *p, uint16_t port, char out[URL_B
     snprintf(out, URL_BYTES, v6 ? "tcp://[%s]:%u" : "tcp://%s:%u", p->host, port);
 }
 
-static struct slice body_of(nng_msg *msg)
+struct slice mesh_body(nng_msg *msg)
 {
     return (struct slice){nng_msg_body(msg), nng_msg_len(msg)};
 }
@@ -136,7 +136,7 @@ static void take_published(struct nng_transport *t, transport_deliver_fn *delive
             return;
         heard(t, nng_pipe_id(nng_msg_get_pipe(msg)), now_ms);
         if (nng_msg_trim(msg, TOPIC_BYTES) == 0)
-            deliver(ctx, TRANSPORT_FRAME, 0, body_of(msg));
+            deliver(ctx, TRANSPORT_FRAME, 0, mesh_body(msg));
         nng_msg_free(msg);
     }
 }

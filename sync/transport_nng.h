@@ -78,10 +78,10 @@ struct nng_transport {
 /* ---- transport_nng.c ---- */
 /* Octets of ours, and then the frame; NULL: no memory. Any thread. */
 nng_msg *mesh_msg(struct slice head, struct slice bytes);
+struct slice mesh_body(nng_msg *msg);   /* lives as long as the message; any thread */
 void mesh_line_down(struct line *line); /* any thread, under the lock */
 
-/* ---- transport_req.c: requests and notes, ours to a member's REP socket and theirs to ours ----
- */
+/* ---- transport_req.c: requests and notes, ours and theirs ---- */
 /* The contexts of a peer's REQ socket, which is open; an nng error. */
 int req_open(struct peer_link *p);
 /* The answer, or its failure, comes as TRANSPORT_REPLY. ERR_BUSY: too many are under way. */
@@ -92,8 +92,7 @@ bool req_note(struct peer_link *p, struct slice bytes);
 int rep_open(struct nng_transport *t);
 /* Empty bytes let the request go without an answer. */
 int rep_answer(struct nng_transport *t, uint64_t id, struct slice bytes);
-/* Delivers what the inbox holds, of these and of replies to us, and ends what waits for too long.
- */
+/* Delivers what the inbox holds of these and of replies to us; ends what waits for too long. */
 void req_poll(struct nng_transport *t, transport_deliver_fn *deliver, void *ctx);
 
 #endif

@@ -19,11 +19,6 @@ enum answer_state { ANSWER_RECEIVING, ANSWER_WAITING, ANSWER_SENDING };
 enum { REQ_QUESTION = 1, REQ_NOTE = 2 }; /* the first octet of what goes to REP */
 #define NOTE_ID (UINT64_C(1) << 63)      /* in the inbox, with the request's id */
 
-static struct slice body_of(nng_msg *msg)
-{
-    return (struct slice){nng_msg_body(msg), nng_msg_len(msg)};
-}
-
 /* ---- our requests ---- */
 
 static void on_req_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
@@ -39,7 +34,7 @@ static void on_req_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
 }
 
 /* The call is free again before its end is told, so that an answer may be followed by a
- * request at once; nng_request waits for the callback to return. */
+ * request at once; send_call waits for the callback to return. */
 static void call_failed(struct call *c, int rv)
 {
     struct inbox *inbox = &c->peer->t->inbox;
@@ -90,7 +85,7 @@ static void on_call(void *arg)
     nng_aio_set_msg(c->aio, NULL);
     atomic_store(&c->state, CALL_FREE);
     if (!c->note)
-        inbox_push(inbox, TRANSPORT_REPLY, id, body_of(msg));
+        inbox_push(inbox, TRANSPORT_REPLY, id, mesh_body(msg));
     nng_msg_free(msg);
 }
 
@@ -216,9 +211,9 @@ static void on_answer(void *arg)
     atomic_store(&a->state, ANSWER_WAITING);
     id = atomic_load(&a->generation) * ANSWERS + (uint64_t)(a - a->t->answers);
     if (kind == REQ_QUESTION)
-        inbox_push(&a->t->inbox, TRANSPORT_REQUEST, id, body_of(msg));
+        inbox_push(&a->t->inbox, TRANSPORT_REQUEST, id, mesh_body(msg));
     else
-        inbox_push(&a->t->inbox, TRANSPORT_FRAME, NOTE_ID + id, body_of(msg));
+        inbox_push(&a->t->inbox, TRANSPORT_FRAME, NOTE_ID + id, mesh_body(msg));
     nng_msg_free(msg);
 }
 

@@ -135,6 +135,9 @@ same_sas() {
 }
 spi_list() { node_list "$1" /v1/child-sas | jq -r .spi_in; }
 
+# metric_total METRIC: of all nodes
+metric_total() { local i n=0; for i in $(all_nodes); do n=$((n + $(node_metric "$i" "$1"))); done; echo "$n"; }
+
 # first_child NODE: spi_in of a Child SA
 first_child() { node_first "$1" /v1/child-sas | jq -r .spi_in; }
 

@@ -368,7 +368,6 @@ calmly() {
 rekeyed() { customer_log "$1" | grep -cE "$2" || true; }
 child_rekeys() { rekeyed "$1" 'inbound CHILD_SA net\{[0-9]+\} established'; }
 ike_rekeys() { rekeyed "$1" 'IKE_SA gw\[[0-9]+\] rekeyed between'; }
-counted() { local i n=0; for i in $NODES; do n=$((n + $(node_metric "$i" "$1"))); done; echo "$n"; }
 inits() { rekeyed "$1" 'generating IKE_SA_INIT request'; }
 
 # ---------------------------------------------------------------- lost pings
@@ -477,7 +476,7 @@ totals() {
     tell "$faults faults, seed $SEED: $(for c in $ALL_KINDS; do printf '%s %s, ' "${done_kinds[$c]:-0}" "${c//_/ }"; done)"
     tell "$sent pings, $((sent - answered)) lost: $excused while the network was not told of a death (it sent dead nodes $packets packets), $unexplained else"
     tell "$child Child and $ike IKE rekeys; $init IKE_SA_INITs of $(wc -w <<<"$CUSTOMERS") routers; handshakes at the nodes $(logged 'IKE SA .* established')"
-    tell "$(counted anysa_barrier_timeouts_total) of $(counted anysa_barriers_total) barriers timed out since the nodes' starts, $(counted anysa_barrier_reminders_total) reminders"
+    tell "$(metric_total anysa_barrier_timeouts_total) of $(metric_total anysa_barriers_total) barriers timed out since the nodes' starts, $(metric_total anysa_barrier_reminders_total) reminders"
     tell "one digest and all alive after at most $slowest_ms ms; $not_in_time times not within $HEAL_MS ms"
     tell "$(head -n 1 <<<"$audit"), $(tail -n 1 <<<"$audit")"
     equal "seed $SEED: pings lost while no node was dead unnoticed" 0 "$unexplained"

@@ -9,7 +9,6 @@
 
 PINGS=400
 
-total() { local i n=0; for i in $(all_nodes); do n=$((n + $(node_metric "$i" "$1"))); done; echo "$n"; }
 count() { local i n=0; for i in $(all_nodes); do n=$((n + $(node_log "$i" | grep -cE "$1" || true))); done; echo "$n"; }
 more_than() { [ "$(count "$1")" -gt "$2" ]; }
 longest() { # PCAP PORT: the longest IP packet from the cluster on port 4500
@@ -29,7 +28,7 @@ one_of_each() {
 
 run() { # WHAT IKE
     local before
-    before=$(total anysa_ike_reassembled_total)
+    before=$(metric_total anysa_ike_reassembled_total)
     C_IKE=$2 C_ESP=aes256gcm16-modp2048 customer_config 1
     check "$1: tunnel" customer_up 1
     inner_ping 1 "$PINGS" 0.01 >"$STATE/inner.ping" &
@@ -44,21 +43,21 @@ run() { # WHAT IKE
     equal "$1: pings of the customer" "$PINGS $PINGS" "$(cat "$STATE/customer.ping")"
     equal "$1: pings of the inner host" "$PINGS $PINGS" "$(cat "$STATE/inner.ping")"
     # IKE_AUTH, two Child rekeys, one IKE rekey
-    between "$1: messages put together" 4 8 $(($(total anysa_ike_reassembled_total) - before))
-    equal "$1: messages given up" 0 "$(total anysa_ike_fragments_lost_total)"
+    between "$1: messages put together" 4 8 $(($(metric_total anysa_ike_reassembled_total) - before))
+    equal "$1: messages given up" 0 "$(metric_total anysa_ike_fragments_lost_total)"
     check "$1: the customer closes" customer_down 1
     eventually "$1: no SA is left" 5 every_node no_sas
-    say "$1: $(($(total anysa_ike_reassembled_total) - before)) messages put together of fragments on three nodes, no ping lost"
+    say "$1: $(($(metric_total anysa_ike_reassembled_total) - before)) messages put together of fragments on three nodes, no ping lost"
 }
 
 by_the_owner() {
     local before
-    before=$(total anysa_ike_reassembled_total)
+    before=$(metric_total anysa_ike_reassembled_total)
     C_IKE=aes256gcm16-prfsha256-modp2048 C_ESP=aes256gcm16-modp2048 customer_config 1
     check "owner: tunnel" customer_up 1
     eventually "owner: it rekeys the Child SA" 15 more_than 'Child SA .* rekeyed by us' 0
     eventually "owner: it rekeys the IKE SA" 25 more_than 'IKE SA .* rekeyed by us' 0
-    between "owner: answers put together" 3 9 $(($(total anysa_ike_reassembled_total) - before))
+    between "owner: answers put together" 3 9 $(($(metric_total anysa_ike_reassembled_total) - before))
     equal "owner: pings" "20 20" "$(customer_ping 1 20 0.01)"
     check "owner: the customer closes" customer_down 1
     eventually "owner: no SA is left" 5 every_node no_sas

@@ -40,7 +40,7 @@ released() { node_metric 3 anysa_held_released_total; }
 asked()    { node_metric 3 anysa_miss_pulls_total; }
 no_sa()    { node_metric 3 'anysa_drops_total{reason="no_sa"}'; }
 timeouts() { node_metric 1 anysa_barrier_timeouts_total; }
-spis()     { node_list "$1" /v1/child-sas | jq -r .spi_in | sort | paste -sd ' '; }
+spis()     { spi_list "$1" | sort | paste -sd ' '; }
 reminders() { node_metric 1 anysa_barrier_reminders_total; }
 
 test_equals() { local want=$1; shift; [ "$("$@")" = "$want" ]; } # EXPECTED COMMAND...
